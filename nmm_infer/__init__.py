@@ -1,0 +1,1 @@
+"""Synapses from EEG and MEG: simulation-based inference with neural mass models."""

@@ -1,0 +1,17 @@
+"""Heads, regions, lead fields and connectomes; MNE does the physics."""
+
+from __future__ import annotations
+
+from nmm_infer.anatomy.connectome import desikan_killiany_connectome, row_normalised
+from nmm_infer.anatomy.head import Head
+from nmm_infer.anatomy.positions import Placement, place_electrodes
+from nmm_infer.anatomy.template import template_head
+
+__all__ = [
+    "Head",
+    "Placement",
+    "desikan_killiany_connectome",
+    "place_electrodes",
+    "row_normalised",
+    "template_head",
+]

@@ -1,0 +1,12 @@
+"""Errors that a user can mend."""
+
+from __future__ import annotations
+
+__all__ = ["InputError"]
+
+
+class InputError(ValueError):
+    """Bad input: the message says what was wrong, where, and what to do about it.
+
+    The command line prints the message as one line on standard error and exits with code 2.
+    """

@@ -1,0 +1,55 @@
+"""Elementary functions that LLVM can vectorise without a vector maths library."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["exp", "log"]
+
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds a float32 to an integer
+
+
+@numba.njit(inline="always")
+def exp(x):
+    """Return e**x in float32, relative error below 2e-7; the argument is clipped to +-87.
+
+    Range reduction to +-ln(2)/2 and a degree-6 Taylor polynomial; the power of two is built in
+    the exponent bits.
+    """
+    x = min(max(np.float32(x), np.float32(-87.0)), np.float32(87.0))
+    shifted = x * _LOG2E + _MAGIC
+    n = shifted - _MAGIC
+    f = x - n * _LN2_HIGH - n * _LN2_LOW
+    p = np.float32(1 / 720)
+    p = p * f + np.float32(1 / 120)
+    p = p * f + np.float32(1 / 24)
+    p = p * f + np.float32(1 / 6)
+    p = p * f + np.float32(0.5)
+    p = p * f + np.float32(1.0)
+    p = p * f + np.float32(1.0)
+    bits = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
+    return p * bits.view(np.float32)
+
+
+@numba.njit(inline="always")
+def log(x):
+    """Return the natural logarithm of a positive normal float32, absolute error below 3e-7.
+
+    The mantissa is brought to [sqrt(1/2), sqrt(2)) and log((1 + s) / (1 - s)) is summed.
+    """
+    bits = np.float32(x).view(np.int32)
+    shifted = np.int32(bits - np.int32(0x3F3504F3))
+    k = np.int32(shifted >> np.int32(23))
+    mantissa = np.int32(bits - np.int32(k << np.int32(23))).view(np.float32)
+    s = (mantissa - np.float32(1.0)) / (mantissa + np.float32(1.0))
+    z = s * s
+    p = np.float32(2 / 9)
+    p = p * z + np.float32(2 / 7)
+    p = p * z + np.float32(2 / 5)
+    p = p * z + np.float32(2 / 3)
+    p = p * z + np.float32(2.0)
+    return s * p + np.float32(k) * np.float32(0.6931471805599453)

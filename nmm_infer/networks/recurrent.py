@@ -1,0 +1,31 @@
+"""Bi-LSTM backbone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["BiLSTM"]
+
+
+class BiLSTM(nn.Module):
+    """Read a sequence of tokens in both directions.
+
+    Parameters
+    ----------
+    width : int
+        Size of the tokens and of the summary.
+    layers : int
+        LSTM layers, each with ``width / 2`` units a direction.
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width // 2, layers, batch_first=True, bidirectional=True)
+        self.summary = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (n, token, width) to (n, width): last states and mean over tokens."""
+        states, (hidden, _) = self.lstm(tokens)
+        last = torch.cat([hidden[-2], hidden[-1]], dim=-1)
+        return self.summary(torch.cat([last, states.mean(1)], dim=-1))  # type: ignore[no-any-return]

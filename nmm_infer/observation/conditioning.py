@@ -1,0 +1,77 @@
+"""Filter and resample: the same design for simulated and recorded signals."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.signal import resample_poly
+
+__all__ = ["bandpass", "resample_at", "time_operator"]
+
+
+def bandpass(
+    values: NDArray[np.float64], sfreq: float, l_freq: float | None, h_freq: float | None
+) -> NDArray[np.float64]:
+    """Apply MNE's default zero-phase FIR filter to isolated signals, shape (..., times).
+
+    Outside its window a signal is taken to stay at its first and last value, as a response does
+    that begins and ends at rest; so the result is what the filter makes of the same response
+    inside a long recording.
+    """
+    if h_freq is not None and h_freq >= sfreq / 2:
+        h_freq = None
+    if l_freq is None and h_freq is None:
+        return values
+    taps = len(mne.filter.create_filter(None, sfreq, l_freq, h_freq, verbose="error"))
+    margin = [(0, 0)] * (values.ndim - 1) + [(taps, taps)]
+    padded = np.pad(np.asarray(values, dtype=float), margin, mode="edge")
+    filtered = mne.filter.filter_data(padded, sfreq, l_freq, h_freq, verbose="error")
+    return np.asarray(filtered[..., taps:-taps])
+
+
+def resample_at(
+    values: NDArray[np.float64],
+    sfreq: float,
+    start: float,
+    times: NDArray[np.float64],
+    oversample: int = 8,
+) -> NDArray[np.float64]:
+    """Evaluate band-limited signals at arbitrary times.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (..., samples)
+        Signals without power near half their sampling rate.
+    sfreq, start : float
+        Sampling rate in Hz and time of the first sample in s.
+    times : numpy.ndarray, shape (times,)
+        Times in s within the signals.
+    oversample : int
+        Factor of the polyphase oversampling that precedes the cubic interpolation.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., times)
+        Values at ``times``.
+    """
+    fine = resample_poly(values, oversample, 1, axis=-1, padtype="line")
+    grid = start + np.arange(fine.shape[-1]) / (sfreq * oversample)
+    return np.asarray(CubicSpline(grid, fine, axis=-1)(times))
+
+
+def time_operator(
+    n_samples: int,
+    sfreq: float,
+    start: float,
+    times: NDArray[np.float64],
+    l_freq: float | None,
+    h_freq: float | None,
+) -> NDArray[np.float64]:
+    """Return filter and resampling as one matrix, shape (n_samples, times).
+
+    Both steps are linear, so a signal ``x`` (..., n_samples) becomes ``x @ operator``.
+    """
+    identity = np.eye(n_samples)
+    return resample_at(bandpass(identity, sfreq, l_freq, h_freq), sfreq, start, times)

@@ -1,0 +1,60 @@
+"""One observation: data with everything that is needed to understand them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mne
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer.anatomy import Head
+from nmm_infer.observation.noise import Noise
+
+__all__ = ["Observation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Sensor data after the protocol, with forward model, noise and measurement info.
+
+    Parameters
+    ----------
+    data : xarray.DataArray, dims (window, channel, time)
+        Average-referenced, filtered and resampled data in V. One window for an evoked response.
+    head : Head
+        Forward model of these channels.
+    noise : Noise
+        Noise of the data.
+    info : mne.Info
+        Channels, at the protocol's sampling rate.
+    mask : numpy.ndarray of bool, shape (channel of the recording,)
+        Which channels of the recording are used.
+    n_averages : int
+        Trials that the data average over.
+    band : tuple of float
+        Pass band of the data in Hz, the filters of the recorder included.
+    notes : tuple of str
+        What was left out or assumed, in sentences.
+    """
+
+    data: xr.DataArray
+    head: Head
+    noise: Noise
+    info: mne.Info
+    mask: NDArray[np.bool_]
+    n_averages: int
+    band: tuple[float, float]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_evoked(self) -> mne.Evoked:
+        """Return the (first window of the) data as MNE knows them, average reference included."""
+        evoked = mne.EvokedArray(
+            self.data.values[0],
+            self.info,
+            tmin=float(self.data.coords["time"].values[0]),
+            nave=self.n_averages,
+            verbose="error",
+        )
+        return evoked.set_eeg_reference("average", projection=True, verbose="error")

@@ -1,0 +1,282 @@
+"""From stored source activity to observations: lazily, and the same way every time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer import _random
+from nmm_infer.anatomy import Head
+from nmm_infer.campaign import Campaign
+from nmm_infer.errors import InputError
+from nmm_infer.inverse import region_operator
+from nmm_infer.observation.conditioning import time_operator
+from nmm_infer.observation.noise import Noise
+from nmm_infer.observation.observation import Observation
+from nmm_infer.observation.protocol import EvokedProtocol, Protocol
+
+__all__ = ["Observer", "Sequences", "View"]
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """What an estimator sees of some observations.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (n, step)
+        Time course in nAm (evoked) or power spectrum in nAm^2/Hz (spontaneous) of the chosen
+        region.
+    region : numpy.ndarray of int, shape (n,)
+        Position of the chosen region.
+    """
+
+    values: NDArray[np.float32]
+    region: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Observer:
+    """Head, noise and protocol, as one function from source activity to sequences.
+
+    Parameters
+    ----------
+    head : Head
+        Forward model.
+    noise : Noise
+        Sensor noise, absolute.
+    protocol : EvokedProtocol or SpontaneousProtocol
+        The steps; see :func:`nmm_infer.observation.observe` for the same steps on a recording.
+    info : mne.Info
+        Channels.
+    band : tuple of float, optional
+        Pass band of the recording in Hz, where it differs from the protocol's.
+    seed : int
+        Seed of the sensor noise.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        noise: Noise,
+        protocol: Protocol,
+        info: object,
+        *,
+        band: tuple[float, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.head = head
+        self.noise = noise
+        self.protocol = protocol
+        self.info = info
+        self.band = band or (protocol.l_freq, protocol.h_freq)
+        self.seed = seed
+        if protocol.region is not None and protocol.region not in head.regions:
+            raise InputError(
+                f"no region {protocol.region!r}; there are {', '.join(head.regions[:4])}, ... "
+                "(see `nmm-infer regions`)"
+            )
+        projection = region_operator(
+            head, info, noise.covariance(), protocol.inverse, protocol.inverse_snr
+        )
+        # nAm per V (eLORETA), so that sequences have readable units.
+        self._project = projection.values * (1e9 if protocol.inverse == "eLORETA" else 1.0)
+        leadfield = head.leadfield.values
+        self._leadfield = leadfield - leadfield.mean(axis=0)
+        spread = np.einsum("rc,cd,rd->r", self._project, noise.spatial, self._project)
+        self._noise_level = np.sqrt(np.maximum(spread, 1e-30))
+
+    @classmethod
+    def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
+        """Return the observer that makes simulations comparable with an observation."""
+        return cls(
+            observation.head,
+            observation.noise,
+            protocol,
+            observation.info,
+            band=observation.band,
+            seed=seed,
+        )
+
+    def sequences(self, observation: Observation) -> Sequences:
+        """Return the sequence of one observation, shape (1, step)."""
+        return self._reduce(observation.data.values[None])
+
+    def region_courses(self, observation: Observation) -> xr.DataArray:
+        """Return the time courses of all regions, dims (region, time), in nAm for eLORETA.
+
+        Windows of ongoing activity follow each other in time.
+        """
+        courses = np.einsum("rc,wct->rwt", self._project, observation.data.values)
+        return xr.DataArray(
+            courses.reshape(len(courses), -1),
+            dims=("region", "time"),
+            coords={
+                "region": self.head.regions,
+                "time": ("time", self.protocol.times, {"units": "s"}),
+            },
+            attrs={
+                "units": "nA*m" if self.protocol.inverse == "eLORETA" else "1",
+                "method": self.protocol.inverse,
+            },
+            name="region_courses",
+        )
+
+    def strength(self, observation: Observation) -> xr.DataArray:
+        """Return the root mean square of each region over that of projected sensor noise."""
+        courses = np.einsum("rc,wct->wrt", self._project, observation.data.values)[None]
+        return xr.DataArray(
+            self._strength(courses)[0], dims="region", coords={"region": self.head.regions}
+        )
+
+    def view(self, campaign: Campaign, stream: str = "training") -> View:
+        """Look at a campaign through this observer."""
+        return View(self, campaign, stream)
+
+    def _strength(self, courses: NDArray) -> NDArray:
+        """Strength of each region; courses have dims (n, window, region, time)."""
+        if isinstance(self.protocol, EvokedProtocol):
+            courses = courses[..., self.protocol.times > 0]
+        return np.sqrt((courses**2).mean(axis=(1, 3))) / self._noise_level
+
+    def _reduce(self, sensors: NDArray) -> Sequences:
+        """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
+        protocol = self.protocol
+        courses = np.einsum("rc,nwct->nwrt", self._project, sensors, optimize=True)
+        if isinstance(protocol, EvokedProtocol):
+            before = protocol.times <= 0
+            courses = courses - courses[..., before].mean(axis=-1, keepdims=True)
+        if protocol.region is None:
+            region = self._strength(courses).argmax(axis=1)
+        else:
+            region = np.full(len(courses), self.head.regions.index(protocol.region))
+        chosen = np.take_along_axis(courses, region[:, None, None, None], axis=2)[:, :, 0]
+        if isinstance(protocol, EvokedProtocol):
+            values = chosen[:, 0]
+        else:
+            values = self._spectrum(chosen)
+        return Sequences(values.astype(np.float32), region)
+
+    def _spectrum(self, courses: NDArray) -> NDArray:
+        """Mean Hann periodogram over windows; courses (n, window, time) in nAm."""
+        n = courses.shape[-1]
+        taper = np.hanning(n + 2)[1:-1]
+        spectrum = np.abs(
+            np.fft.rfft((courses - courses.mean(-1, keepdims=True)) * taper, axis=-1)
+        ) ** 2
+        spectrum *= 2 / (self.protocol.sfreq * (taper**2).sum())
+        grid = np.fft.rfftfreq(n, 1 / self.protocol.sfreq)
+        keep = (grid >= self.protocol.l_freq) & (grid <= self.protocol.h_freq)
+        return np.asarray(spectrum.mean(axis=1)[..., keep])
+
+
+class View:
+    """A campaign as an observer sees it.
+
+    Noise-free sensor signals are computed once; sensor noise is drawn afresh for every epoch of
+    training, from a stream that depends on the seed, the stream's name, the epoch and the
+    position only.
+
+    Parameters
+    ----------
+    observer : Observer
+        The observer.
+    campaign : Campaign
+        Source activity: variables ``potential`` (simulation, region, time) in mV and ``focus``
+        (simulation), with parameters ``source_scale`` [nAm/mV] and ``background``.
+    stream : str
+        Name of the noise stream: training, validation and test use different ones.
+    """
+
+    def __init__(self, observer: Observer, campaign: Campaign, stream: str) -> None:
+        self.observer = observer
+        self.campaign = campaign
+        self.stream = stream
+        self._clean: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.campaign)
+
+    @property
+    def theta(self) -> xr.DataArray:
+        """Parameter sets, dims (simulation, parameter)."""
+        return self.campaign.theta
+
+    def select(self, positions: NDArray[np.int64]) -> View:
+        """Return a view of some of the runs, with the same noise for the same runs."""
+        part = View(self.observer, self.campaign.select(positions), self.stream)
+        if self._clean is not None:
+            part._clean = self._clean[positions]
+        return part
+
+    def clean(self) -> NDArray[np.float32]:
+        """Return noise-free sensors, shape (n, window, channel, time), in V."""
+        if self._clean is None:
+            self._clean = self._compute()
+        return self._clean
+
+    def _compute(self) -> NDArray[np.float32]:
+        data = self.campaign.dataset
+        observer, protocol = self.observer, self.observer.protocol
+        if data.coords["region"].values.tolist() != observer.head.regions:
+            raise InputError("the campaign's regions are not those of the head model")
+        times = data.coords["time"].values
+        sfreq = 1.0 / float(np.diff(times).mean())
+        operator = time_operator(
+            len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band)
+        ).astype(np.float32)
+        n_channels = len(observer.head.channels)
+        n_times = len(protocol.times) // protocol.n_windows
+        clean = np.empty((len(self), n_channels, len(protocol.times)), np.float32)
+        leadfield = observer._leadfield.astype(np.float32)
+        theta = self.theta.to_series().unstack("parameter")
+        scale, ratio = theta["source_scale"].to_numpy(), theta["background"].to_numpy()
+        focus = data["focus"].values
+        for start in range(0, len(self), _BLOCK):
+            rows = slice(start, min(start + _BLOCK, len(self)))
+            potential = data["potential"].isel(simulation=rows).values
+            potential = potential - potential[..., :1]  # the resting value is no signal
+            weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
+            weight[np.arange(len(weight)), focus[rows]] = 1.0
+            moment = potential * (weight * scale[rows, None]).astype(np.float32)[..., None]
+            clean[rows] = (leadfield @ moment) @ operator
+        shape = (len(self), n_channels, protocol.n_windows, n_times)
+        return np.ascontiguousarray(np.moveaxis(clean.reshape(shape), 2, 1))
+
+    def sensors(self, epoch: int = 0) -> NDArray[np.float32]:
+        """Return noisy sensors, shape (n, window, channel, time), in V."""
+        clean = self.clean()
+        n, windows, channels, times = clean.shape
+        noisy = np.empty_like(clean)
+        numbers = self.campaign.dataset.coords["simulation"].values
+        for start in range(0, n, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, n))
+            rng = _random.generator(
+                self.observer.seed, f"sensors/{self.stream}", epoch, int(numbers[start])
+            )
+            count = rows.stop - rows.start
+            noise = self.observer.noise.sample(count * windows, times, rng)
+            noisy[rows] = clean[rows] + noise.reshape(count, windows, channels, times)
+        return noisy
+
+    def sequences(self, epoch: int = 0) -> Sequences:
+        """Return what an estimator sees, with the noise of one epoch."""
+        noisy = self.sensors(epoch)
+        parts = [
+            self.observer._reduce(noisy[start : start + _BLOCK])
+            for start in range(0, len(noisy), _BLOCK)
+        ]
+        return Sequences(
+            np.concatenate([p.values for p in parts]), np.concatenate([p.region for p in parts])
+        )
+
+
+def _filters(band: tuple[float, float]) -> tuple[float | None, float | None]:
+    return (band[0] if band[0] > 0 else None), band[1]

@@ -1,0 +1,268 @@
+"""From a recording to an observation."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import mne
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer.anatomy import Head, template_head
+from nmm_infer.errors import InputError
+from nmm_infer.observation.channels import choose_channels
+from nmm_infer.observation.conditioning import bandpass, resample_at
+from nmm_infer.observation.noise import Noise, noise_from_baseline, noise_from_level
+from nmm_infer.observation.observation import Observation
+from nmm_infer.observation.protocol import EvokedProtocol, Protocol, SpontaneousProtocol
+from nmm_infer.observation.readers import find_events
+
+__all__ = ["Recording", "observe"]
+
+logger = logging.getLogger(__name__)
+
+Recording = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
+
+#: Level of the sensor noise of ongoing recordings, where no baseline tells it, in V.
+SPONTANEOUS_NOISE = 2e-6
+
+
+def observe(
+    recording: Recording,
+    protocol: Protocol,
+    *,
+    events: str | None = None,
+    head: Head | None = None,
+    noise_cov: mne.Covariance | None = None,
+) -> Observation:
+    """Pass a recording through the protocol.
+
+    Parameters
+    ----------
+    recording : mne.io.Raw, mne.Epochs or mne.Evoked
+        EEG; it is not changed. Epochs and averages keep the filters they came with (their
+        ``info["highpass"]`` and ``info["lowpass"]``) and simulations are given the same ones.
+    protocol : EvokedProtocol or SpontaneousProtocol
+        The steps.
+    events : str, optional
+        Which events to average over; needed for a Raw and an evoked protocol.
+    head : Head, optional
+        Forward model that covers the channels; the template head without.
+    noise_cov : mne.Covariance, optional
+        Noise covariance of one sample of a single trial; without, it is estimated from the
+        baseline (evoked) or set to :data:`SPONTANEOUS_NOISE`.
+
+    Returns
+    -------
+    Observation
+        Data, forward model, noise and notes.
+
+    Raises
+    ------
+    InputError
+        If the recording cannot go through the protocol; the message says why.
+    """
+    chosen, notes = choose_channels(recording)
+    mask = np.isin(recording.ch_names, chosen.ch_names)
+    if protocol.h_freq >= chosen.info["sfreq"] / 2:
+        raise InputError(
+            f"h_freq is {protocol.h_freq} Hz, but the recording is sampled at "
+            f"{chosen.info['sfreq']:g} Hz: lower h_freq below {chosen.info['sfreq'] / 2:g} Hz"
+        )
+    chosen.set_eeg_reference("average", projection=False, verbose="error")
+    if isinstance(protocol, EvokedProtocol):
+        steps = _evoked(chosen, protocol, events)
+    else:
+        steps = _spontaneous(chosen, protocol)
+    head = template_head(chosen.info) if head is None else head.pick(chosen.ch_names)
+    info = mne.create_info(chosen.ch_names, protocol.sfreq, "eeg", verbose="error")
+    info.set_montage(chosen.get_montage(), verbose="error")
+    data = xr.DataArray(
+        steps.data,
+        dims=("window", "channel", "time"),
+        coords={
+            "channel": chosen.ch_names,
+            "time": ("time", _window_times(protocol), {"units": "s"}),
+        },
+        attrs={"units": "V"},
+        name="sensors",
+    )
+    noise = _noise(steps, info, protocol, noise_cov)
+    return Observation(
+        data, head, noise, info, mask, steps.n_averages, steps.band,
+        (*notes, *steps.notes, *head.notes),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    data: NDArray[np.float64]
+    baseline: NDArray[np.float64] | None
+    n_averages: int
+    baseline_averages: int
+    band: tuple[float, float]
+    notes: tuple[str, ...]
+
+
+def _window_times(protocol: Protocol) -> NDArray[np.float64]:
+    n = len(protocol.times) // protocol.n_windows
+    return protocol.times[:n]
+
+
+def _band(recording: Recording, protocol: Protocol) -> tuple[float, float]:
+    """Pass band where the recording keeps its own high-pass filter."""
+    return float(recording.info["highpass"]), min(protocol.h_freq, recording.info["lowpass"])
+
+
+def _evoked(recording: Recording, protocol: EvokedProtocol, events: str | None) -> _Steps:
+    notes: list[str] = []
+    # One sample more on each side, for the interpolation.
+    first, last = protocol.times[0], protocol.times[-1]
+    if isinstance(recording, mne.io.BaseRaw):
+        if events is None:
+            raise InputError("an evoked protocol needs the name of the events to average over")
+        found, event_id = find_events(recording, events)
+        recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+        band = (protocol.l_freq, protocol.h_freq)
+        margin = 3 / recording.info["sfreq"]
+        reject = None if protocol.reject is None else {"eeg": protocol.reject * 1e-6}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            epochs = mne.Epochs(
+                recording,
+                found,
+                event_id,
+                tmin=min(first, -protocol.noise_window) - margin,
+                tmax=last + margin,
+                baseline=None,
+                preload=True,
+                reject=reject,
+                reject_tmin=first,
+                reject_tmax=last,
+                verbose="error",
+            )
+        total = int((found[:, 2] == event_id[events]).sum())
+        if len(epochs) == 0:
+            raise InputError(
+                f"none of the {total} epochs around {events!r} is usable: {_why(epochs)}; "
+                "raise `reject` in the protocol or choose other events"
+            )
+        notes.append(f"Averaged {len(epochs)} of {total} epochs around {events!r}.")
+        if len(epochs) < total:
+            notes[-1] += f" Left out: {_why(epochs)}."
+    elif isinstance(recording, mne.BaseEpochs):
+        if events is not None:
+            if events not in recording.event_id:
+                raise InputError(
+                    f"no event {events!r} in the epochs; present: {', '.join(recording.event_id)}"
+                )
+            recording = recording[events]
+        epochs, band = recording, _band(recording, protocol)
+    else:
+        epochs, band = recording, _band(recording, protocol)
+
+    averages = epochs.nave if isinstance(epochs, mne.Evoked) else len(epochs)
+    trials = epochs.data[None] if isinstance(epochs, mne.Evoked) else epochs.get_data()
+    sfreq, start, stop = epochs.info["sfreq"], epochs.times[0], epochs.times[-1]
+    tolerance = 1 / sfreq
+    if start > first + tolerance or stop < last - tolerance:
+        raise InputError(
+            f"the epochs span {start:.3f} to {stop:.3f} s, the protocol needs {first:.3f} to "
+            f"{last:.3f} s: cut longer epochs or shorten tmin and tmax"
+        )
+    if not isinstance(recording, mne.io.BaseRaw):
+        trials = bandpass(trials, sfreq, None, protocol.h_freq)
+        notes.append(
+            f"Epochs and averages keep their own high-pass filter ({band[0]:g} Hz)."
+        )
+    step = 1 / protocol.sfreq
+    early = max(start, -protocol.noise_window)
+    baseline_times = np.arange(np.ceil(early / step - 1e-9), 1) * step
+    if len(baseline_times) < 4:
+        raise InputError(
+            f"the epochs begin {start:.3f} s from the event: noise needs a longer baseline"
+        )
+    baseline = resample_at(trials, sfreq, start, baseline_times)
+    average = resample_at(trials.mean(axis=0), sfreq, start, protocol.times)
+    average -= average[:, protocol.times <= 0].mean(axis=1, keepdims=True)
+    return _Steps(
+        average[None], baseline, int(averages),
+        1 if isinstance(epochs, mne.Evoked) else int(averages), band, tuple(notes),
+    )  # fmt: skip
+
+
+def _why(epochs: mne.BaseEpochs) -> str:
+    reasons = [r for log in epochs.drop_log for r in log[:1] if r != "IGNORED"]
+    counts = {r: reasons.count(r) for r in sorted(set(reasons), key=reasons.count, reverse=True)}
+    return ", ".join(f"{count} by {reason}" for reason, count in list(counts.items())[:4])
+
+
+def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
+    if isinstance(recording, mne.Evoked):
+        raise InputError("an average holds no spontaneous activity: name its study or events")
+    length = round(protocol.window * protocol.sfreq)
+    if isinstance(recording, mne.io.BaseRaw):
+        recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+        band = (protocol.l_freq, protocol.h_freq)
+        sfreq = recording.info["sfreq"]
+        needed = protocol.n_windows * protocol.window
+        if recording.times[-1] < needed:
+            raise InputError(
+                f"the recording lasts {recording.times[-1]:.1f} s, the protocol needs {needed:g} s"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            epochs = mne.make_fixed_length_epochs(
+                recording, protocol.window + 1 / sfreq, preload=True, verbose="error"
+            )
+    else:
+        epochs, band = recording, _band(recording, protocol)
+        if epochs.times[-1] - epochs.times[0] < protocol.window - 1 / protocol.sfreq:
+            raise InputError(f"the epochs are shorter than the window of {protocol.window:g} s")
+    values = epochs.get_data()
+    sfreq, start = epochs.info["sfreq"], epochs.times[0]
+    if not isinstance(recording, mne.io.BaseRaw):
+        values = bandpass(values, sfreq, None, protocol.h_freq)
+    if protocol.reject is not None:
+        values = values[np.ptp(values, axis=-1).max(axis=-1) <= protocol.reject * 1e-6]
+    if len(values) < protocol.n_windows:
+        raise InputError(
+            f"only {len(values)} of {len(epochs)} windows stay below {protocol.reject} uV, "
+            f"{protocol.n_windows} are needed: raise `reject` in the protocol"
+        )
+    windows = resample_at(values, sfreq, 0.0, np.arange(length) / protocol.sfreq)
+    # The middle of the usable windows: away from the beginning and the end of a recording.
+    begin = (len(windows) - protocol.n_windows) // 2
+    notes = (
+        f"Used {protocol.n_windows} of {len(epochs)} windows of {protocol.window:g} s "
+        f"({len(epochs) - len(values)} rejected).",
+    )
+    return _Steps(windows[begin : begin + protocol.n_windows], None, 1, 1, band, notes)
+
+
+def _noise(
+    steps: _Steps, info: mne.Info, protocol: Protocol, noise_cov: mne.Covariance | None
+) -> Noise:
+    n_lags = len(_window_times(protocol))
+    if steps.baseline is not None:
+        noise = noise_from_baseline(steps.baseline, info, steps.baseline_averages, n_lags)
+    else:
+        band = (max(steps.band[0], protocol.l_freq), steps.band[1])
+        noise = noise_from_level(info, SPONTANEOUS_NOISE, n_lags, protocol.sfreq, band)
+    if noise_cov is None:
+        return noise
+    missing = sorted(set(info.ch_names) - set(noise_cov.ch_names))
+    if missing:
+        raise InputError(f"the noise covariance lacks channel(s) {', '.join(missing[:5])}")
+    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
+    data = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
+    reference = np.eye(len(info.ch_names)) - 1.0 / len(info.ch_names)
+    return Noise(
+        tuple(info.ch_names),
+        reference @ data @ reference / steps.n_averages,
+        noise.autocorrelation,
+        "given covariance",
+    )

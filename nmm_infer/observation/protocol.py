@@ -1,0 +1,161 @@
+"""The protocol: one chain of steps for recordings and for simulations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["EvokedProtocol", "Protocol", "SpontaneousProtocol"]
+
+MAX_STEPS = 150
+
+
+class _Steps(BaseModel):
+    """Steps that every protocol has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    l_freq: float = Field(0.5, gt=0, description="lower edge of the pass band, Hz")
+    h_freq: float = Field(30.0, gt=0, description="upper edge of the pass band, Hz")
+    sfreq: float = Field(100.0, gt=0, description="sampling rate after resampling, Hz")
+    inverse: Literal["eLORETA", "sLORETA"] = Field(
+        "eLORETA", description="linear inverse that projects sensors to regions"
+    )
+    inverse_snr: float = Field(
+        3.0, gt=0, description="assumed amplitude SNR; the inverse uses lambda^2 = 1 / SNR^2"
+    )
+    region: str | None = Field(
+        None, description="region whose column is inferred; the strongest region when absent"
+    )
+
+    @model_validator(mode="after")
+    def _check_band(self) -> _Steps:
+        if not self.l_freq < self.h_freq:
+            raise ValueError(f"l_freq ({self.l_freq}) must be below h_freq ({self.h_freq})")
+        if self.sfreq < 2.5 * self.h_freq:
+            raise ValueError(
+                f"sfreq ({self.sfreq} Hz) must be at least 2.5 times h_freq ({self.h_freq} Hz)"
+            )
+        return self
+
+
+class EvokedProtocol(_Steps):
+    """Average of epochs around an event, referenced to the average of all channels.
+
+    Order of the steps: pick, average reference, filter (zero-phase FIR, MNE's default design),
+    epoch, reject, average, resample, baseline, project to regions, choose the region.
+    """
+
+    kind: Literal["evoked"] = "evoked"
+    tmin: float = Field(-0.1, lt=0, description="start of the window, s from the event")
+    tmax: float = Field(
+        0.3, gt=0, description="end of the window, s; early enough to keep motor responses out"
+    )
+    reject: float | None = Field(
+        150.0, gt=0, description="an epoch with a larger peak-to-peak value is left out, uV"
+    )
+    noise_window: float = Field(
+        0.5, gt=0, description="time before the event from which noise is estimated, s"
+    )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> EvokedProtocol:
+        if self.n_steps > MAX_STEPS:
+            raise ValueError(
+                f"the window has {self.n_steps} samples at {self.sfreq} Hz; at most {MAX_STEPS} "
+                "are allowed: shorten it or lower sfreq"
+            )
+        return self
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Sample times in s, the event at zero."""
+        first, last = round(self.tmin * self.sfreq), round(self.tmax * self.sfreq)
+        return np.arange(first, last + 1) / self.sfreq
+
+    @property
+    def n_windows(self) -> int:
+        """Windows in one observation."""
+        return 1
+
+    @property
+    def n_steps(self) -> int:
+        """Length of the sequence that an estimator sees."""
+        return len(self.times)
+
+    @property
+    def axis(self) -> tuple[str, NDArray[np.float64], str]:
+        """Name, values and unit of the axis of that sequence."""
+        return "time", self.times, "s"
+
+    @property
+    def quantity(self) -> tuple[str, str]:
+        """Name and unit of the values of that sequence."""
+        return "moment", "nAm"
+
+
+class SpontaneousProtocol(_Steps):
+    """Power spectrum of ongoing activity, averaged over windows.
+
+    Order of the steps: pick, average reference, filter, cut into windows, resample, project to
+    regions, taper (Hann) and average the power of the windows, choose the region.
+    """
+
+    kind: Literal["spontaneous"] = "spontaneous"
+    l_freq: float = Field(0.5, gt=0, description="lower edge of the pass band, Hz")
+    h_freq: float = Field(40.0, gt=0, description="upper edge of the pass band, Hz")
+    window: float = Field(2.0, gt=0, description="length of a window, s")
+    duration: float = Field(
+        8.0, gt=0, description="length of the stretch that one observation covers, s"
+    )
+    reject: float | None = Field(
+        200.0, gt=0, description="a window with a larger peak-to-peak value is left out, uV"
+    )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> SpontaneousProtocol:
+        if self.duration < self.window:
+            raise ValueError("duration must be at least one window")
+        if self.n_steps > MAX_STEPS:
+            raise ValueError(
+                f"the spectrum has {self.n_steps} frequencies; at most {MAX_STEPS} are allowed: "
+                "shorten the window or the band"
+            )
+        return self
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Sample times of one observation, all its windows after each other, in s."""
+        return np.arange(self.n_windows * round(self.window * self.sfreq)) / self.sfreq
+
+    @property
+    def n_windows(self) -> int:
+        """Windows in one observation."""
+        return int(self.duration / self.window + 1e-9)
+
+    @property
+    def frequencies(self) -> NDArray[np.float64]:
+        """Frequencies of the spectrum, in Hz."""
+        grid = np.fft.rfftfreq(round(self.window * self.sfreq), 1 / self.sfreq)
+        return grid[(grid >= self.l_freq) & (grid <= self.h_freq)]
+
+    @property
+    def n_steps(self) -> int:
+        """Length of the sequence that an estimator sees."""
+        return len(self.frequencies)
+
+    @property
+    def axis(self) -> tuple[str, NDArray[np.float64], str]:
+        """Name, values and unit of the axis of that sequence."""
+        return "frequency", self.frequencies, "Hz"
+
+    @property
+    def quantity(self) -> tuple[str, str]:
+        """Name and unit of the values of that sequence."""
+        return "power", "nAm**2/Hz"
+
+
+Protocol = Annotated[EvokedProtocol | SpontaneousProtocol, Field(discriminator="kind")]

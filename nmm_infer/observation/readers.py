@@ -1,0 +1,127 @@
+"""Recordings from files."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import mne
+import numpy as np
+from numpy.typing import NDArray
+
+from nmm_infer.errors import InputError
+
+__all__ = ["find_events", "read_recording"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".fif", ".fif.gz", ".set", ".edf", ".bdf", ".vhdr")
+
+
+def _check_edf_length(path: Path) -> None:
+    """Refuse an EDF or BDF file that is shorter than its header says.
+
+    The header fields are those of the EDF specification (Kemp et al. 1992).
+    """
+    with path.open("rb") as file:
+        head = file.read(256)
+        size = 3 if path.suffix.lower() == ".bdf" else 2
+        header, records, signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
+        file.seek(256 + signals * 216)
+        samples = sum(int(file.read(8)) for _ in range(signals))
+    expected = header + records * samples * size
+    if records > 0 and path.stat().st_size < expected:
+        raise InputError(
+            f"{path}: cut off, {path.stat().st_size} of the {expected} bytes that its header "
+            "announces; copy the file again"
+        )
+
+
+def read_recording(path: str | Path) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked:
+    """Read an EEG recording.
+
+    Parameters
+    ----------
+    path : path
+        A file that MNE reads: ``.fif`` (raw, ``-epo.fif`` or ``-ave.fif``), ``.set``, ``.edf``,
+        ``.bdf`` or ``.vhdr``.
+
+    Returns
+    -------
+    mne.io.Raw, mne.Epochs or mne.Evoked
+        The recording, loaded.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or cut off.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a recording")
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        raise InputError(f"{path}: unknown format; expected one of {', '.join(SUFFIXES)}")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if name.endswith((".edf", ".bdf")):
+                _check_edf_length(path)
+            if name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz")):
+                recording = mne.read_epochs(path, preload=True, verbose="error")
+            elif name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz")):
+                recording = mne.read_evokeds(path, condition=0, verbose="error")
+            else:
+                recording = mne.io.read_raw(path, preload=True, verbose="error")
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{path}: cannot be read, it may be cut off or damaged "
+            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})"
+        ) from error
+    for warning in caught:
+        logger.debug("%s: %s", path, warning.message)
+    return recording
+
+
+def find_events(raw: mne.io.BaseRaw, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Find the events of one kind.
+
+    Annotations are looked at first; a file without any may have a stimulus channel, whose
+    events are named by their numbers.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        The recording.
+    name : str
+        Description of the annotation, or the number on the stimulus channel.
+
+    Returns
+    -------
+    events : numpy.ndarray of int, shape (events, 3)
+        MNE events.
+    event_id : dict
+        The event's name and number.
+
+    Raises
+    ------
+    InputError
+        If there is no such event; the message lists those present.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        events, event_id = mne.events_from_annotations(raw, verbose="error")
+        if not event_id and "stim" in raw.get_channel_types():
+            events = mne.find_events(raw, shortest_event=1, verbose="error")
+            event_id = {str(code): int(code) for code in sorted(set(events[:, 2]))}
+    if name not in event_id:
+        counts = {n: int((events[:, 2] == code).sum()) for n, code in event_id.items()}
+        listed = ", ".join(f"{n} ({count})" for n, count in counts.items()) or "none at all"
+        raise InputError(f"no event {name!r} in the recording; present: {listed}")
+    return events, {name: event_id[name]}

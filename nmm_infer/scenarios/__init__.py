@@ -1,0 +1,5 @@
+"""What is simulated for training and testing."""
+
+from nmm_infer.scenarios.network import NetworkTask
+
+__all__ = ["NetworkTask"]

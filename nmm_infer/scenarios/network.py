@@ -1,0 +1,170 @@
+"""A network of columns, one of which is asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer import _random
+from nmm_infer.campaign import Variable
+from nmm_infer.errors import InputError
+from nmm_infer.models import get_model
+from nmm_infer.parameters import Prior
+from nmm_infer.simulation import Clock, integrate, volley
+
+__all__ = ["NetworkTask"]
+
+#: Parameters of a run that are not constants of the focus column.
+CONDITIONS = ("drive", "noise", "coupling", "stimulus_amplitude", "stimulus_onset")
+#: Parameters that the observer uses, not the simulation.
+OBSERVED = ("source_scale", "background")
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTask:
+    """A coupled network of all regions, with one focus.
+
+    The focus is the column whose parameters are inferred: the region that the stimulus reaches
+    (evoked), or the dominant generator (spontaneous). All other regions are active too: their
+    columns have parameters of their own from the same prior, they have the same kind of noise,
+    and they answer to the focus and to each other through the connectome.
+
+    Parameters
+    ----------
+    kind : {"evoked", "spontaneous"}
+        Whether a stimulus arrives.
+    model : str
+        Name of the neural mass model, the same in all regions.
+    prior : Prior
+        Prior of all parameters; columns of other regions are drawn from it.
+    weights : xarray.DataArray, dims (target, source)
+        Row-normalised connectome, with region names.
+    clock : Clock
+        Times.
+    region : str, optional
+        The focus; every region with equal probability if absent.
+    n_averages : int
+        Trials in the average that a run stands for. Noise of intensity sigma enters as
+        sigma / sqrt(n_averages): exact for the linearised columns, since the mean of the
+        responses of a linear system is its response to the mean of the drives.
+    seed : int
+        Seed of the study.
+    stream : str
+        Training, test, ...: runs with the same number in different streams share nothing.
+    """
+
+    kind: Literal["evoked", "spontaneous"]
+    model: str
+    prior: Prior
+    weights: xr.DataArray
+    clock: Clock
+    region: str | None
+    n_averages: int
+    seed: int
+    stream: str
+
+    def __post_init__(self) -> None:
+        known = {*get_model(self.model).defaults, *CONDITIONS, *OBSERVED}
+        unknown = [name for name in self.prior.names if name not in known]
+        if unknown:
+            raise InputError(
+                f"prior: no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}"
+            )
+        needed = {"drive", "noise", "coupling", *OBSERVED}
+        if self.kind == "evoked":
+            needed |= {"stimulus_amplitude", "stimulus_onset"}
+        missing = sorted(needed - set(self.prior.names))
+        if missing:
+            raise InputError(
+                f"prior: {missing[0]!r} is missing for a {self.kind} study "
+                '(distribution = "fixed" gives it a value)'
+            )
+        if self.region is not None and self.region not in self.regions:
+            raise InputError(f"no region {self.region!r}; there are {', '.join(self.regions)}")
+
+    @property
+    def regions(self) -> list[str]:
+        """Names of the regions, in order."""
+        return [str(name) for name in self.weights.coords["target"].values]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that the results depend on."""
+        return {
+            "task": "network",
+            "kind": self.kind,
+            "model": self.model,
+            "prior": self.prior.to_dict(),
+            "weights": np.asarray(self.weights.values, dtype=float).round(12).tolist(),
+            "regions": self.regions,
+            "clock": vars(self.clock),
+            "region": self.region,
+            "n_averages": self.n_averages,
+            "seed": self.seed,
+            "stream": self.stream,
+        }
+
+    @property
+    def coords(self) -> dict[str, Any]:
+        """Coordinates of regions and times."""
+        return {
+            "region": self.regions,
+            "time": ("time", self.clock.sample_times, {"units": "s"}),
+        }
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The potentials of all regions and the focus."""
+        return {
+            "potential": Variable(("region", "time"), "float32", {"units": "mV"}),
+            "focus": Variable((), "int16", {"units": "1", "meaning": "position of the region"}),
+        }
+
+    @cached_property
+    def _columns(self) -> Prior:
+        names = [n for n in self.prior.names if n in get_model(self.model).defaults]
+        return self.prior.select([*names, "drive"])
+
+    def simulate(self, theta: xr.DataArray, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Run the network; see :class:`nmm_infer.campaign.Task`."""
+        n, nodes = len(index), len(self.regions)
+        values = {name: self.prior.values(theta)[:, i] for i, name in enumerate(self.prior.names)}
+        columns = self._columns
+        u = np.empty((n, nodes, len(columns)))
+        focus = np.empty(n, dtype=np.int64)
+        for i, number in enumerate(index):
+            rng = _random.generator(self.seed, f"network/{self.stream}", int(number))
+            focus[i] = rng.integers(nodes)
+            u[i] = rng.random((nodes, len(columns)))
+        if self.region is not None:
+            focus[:] = self.regions.index(self.region)
+        constants: dict[str, NDArray[np.float64]] = {}
+        for k, parameter in enumerate(columns.parameters):
+            constants[parameter.name] = parameter.quantile(u[..., k])
+            constants[parameter.name][np.arange(n), focus] = values[parameter.name]
+        drive = constants.pop("drive")
+        stimulus = None
+        if self.kind == "evoked":
+            stimulus = volley(
+                self.clock.step_times, values["stimulus_onset"], values["stimulus_amplitude"]
+            )
+        potential = integrate(
+            get_model(self.model),
+            constants,
+            self.clock,
+            drive=drive,
+            noise=values["noise"][:, None] / np.sqrt(self.n_averages),
+            weights=self.weights.values,
+            strength=values["coupling"],
+            stimulus=stimulus,
+            focus=focus,
+            seed=self.seed,
+            stream=f"noise/{self.stream}",
+            index=index,
+        )
+        return {"potential": potential, "focus": focus.astype(np.int16)}
