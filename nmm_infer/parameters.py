@@ -228,6 +228,17 @@ class Prior:
             raise InputError(f"expected {len(self)} parameters, got an array {values.shape}")
         return values
 
+    def complete(self, theta: xr.DataArray) -> xr.DataArray:
+        """Add the fixed parameters of this prior to draws of the others."""
+        present = set(theta.coords["parameter"].values.tolist())
+        columns = [
+            theta.sel(parameter=p.name).values
+            if p.name in present or p.distribution != "fixed"
+            else np.full(theta.sizes["simulation"], p.low)
+            for p in self.parameters
+        ]
+        return self.label(np.column_stack(columns))
+
     def log_prob(self, theta: xr.DataArray | ArrayLike) -> NDArray[np.float64]:
         """Return the log prior density, shape (n,), in the parameters' own units."""
         values = self.values(theta)

@@ -11,6 +11,7 @@ from scipy import signal, stats
 from scipy.integrate import solve_ivp
 from scipy.linalg import solve_continuous_lyapunov
 from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from nmm_infer._random import keys
 from nmm_infer.errors import InputError
@@ -320,6 +321,25 @@ def along(what, position=0):
 ways = pytest.mark.parametrize(
     ("what", "position"), [("counters", 0), ("counters", 77), ("keys", 0), ("keys", 5000)]
 )
+
+
+def lowbias32(x):
+    """The hash of C. Wellons (2018), on 64-bit integers."""
+    word = np.uint64(2**32 - 1)
+    for shift, factor in [(16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)]:
+        x = ((x ^ (x >> np.uint64(shift))) * np.uint64(factor)) & word
+    return x
+
+
+def test_noise_is_the_normal_quantile_of_the_hash():
+    key = keys(0, "noise", np.arange(N))
+    counter = np.arange(N, dtype=np.uint32)[::-1].copy()
+    first, second = key.astype(np.uint64)
+    inner = lowbias32(counter.astype(np.uint64) ^ first)
+    bits = lowbias32((inner + second) & np.uint64(2**32 - 1)) >> np.uint64(9)
+    expected = ndtri((bits.astype(float) + 0.5) / 2**23)
+    # Giles (2012) gives his polynomials a few units in the last place of a float32.
+    np.testing.assert_allclose(fill(*key, counter), expected, rtol=3e-6, atol=1e-6)
 
 
 @ways

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import mne
@@ -10,7 +11,7 @@ import xarray as xr
 
 from nmm_infer.anatomy import Head
 
-__all__ = ["Method", "inverse_operator", "region_operator", "source_estimate"]
+__all__ = ["Method", "RegionOperators", "inverse_operator", "region_operators", "source_estimate"]
 
 Method = Literal["eLORETA", "sLORETA"]
 
@@ -58,18 +59,36 @@ def source_estimate(
     )
 
 
-def region_operator(
+@dataclass(frozen=True)
+class RegionOperators:
+    """Linear and quadratic read-outs of all regions from average-referenced sensors.
+
+    Parameters
+    ----------
+    course : xarray.DataArray, dims (region, channel)
+        Region time courses per V: in Am per V for eLORETA, 1 per V for sLORETA.
+    power : xarray.DataArray, dims (region, channel, other_channel)
+        Mean source power over the vertices of a region: ``trace(power[r] @ covariance)`` with
+        the covariance of the sensors in V^2.
+    """
+
+    course: xr.DataArray
+    power: xr.DataArray
+
+
+def region_operators(
     head: Head,
     info: mne.Info,
     noise_cov: mne.Covariance,
     method: Method = "eLORETA",
     snr: float = 3.0,
-) -> xr.DataArray:
-    """Return the map from average-referenced sensors to region time courses.
+) -> RegionOperators:
+    """Return the maps from average-referenced sensors to regions.
 
-    The inverse is applied to one unit pattern a channel, and the vertices of a region are
-    averaged with sign flips (``mode="mean_flip"`` of :func:`mne.extract_label_time_course`), so
-    that opposite walls of a sulcus do not cancel.
+    The inverse is applied to one unit pattern a channel. For time courses, the vertices of a
+    region are averaged with sign flips (``mode="mean_flip"`` of
+    :func:`mne.extract_label_time_course`), so that opposite walls of a sulcus do not cancel; for
+    power, their squares are averaged.
 
     Parameters
     ----------
@@ -78,14 +97,14 @@ def region_operator(
     info : mne.Info
         Channels of the data.
     noise_cov : mne.Covariance
-        Noise covariance of the data that the operator will meet, in V^2.
+        Noise covariance of the data that the operators will meet, in V^2.
     method, snr
         See :func:`source_estimate`.
 
     Returns
     -------
-    xarray.DataArray, dims (region, channel)
-        Region values per V: in Am per V for eLORETA, 1 per V for sLORETA.
+    RegionOperators
+        Both maps, with names.
     """
     inverse = inverse_operator(head, info, noise_cov)
     unit = mne.EvokedArray(np.eye(len(info.ch_names)), info, tmin=0.0, nave=1, verbose="error")
@@ -94,9 +113,23 @@ def region_operator(
     courses = mne.extract_label_time_course(
         estimate, list(head.labels), inverse["src"], mode="mean_flip", verbose="error"
     )
-    return xr.DataArray(
-        courses,
-        dims=("region", "channel"),
-        coords={"region": head.regions, "channel": list(info.ch_names)},
-        attrs={"units": "A*m/V" if method == "eLORETA" else "1/V", "method": method},
+    power = [
+        kernel.T @ kernel / len(kernel)
+        for kernel in (estimate.in_label(label).data for label in head.labels)
+    ]
+    unit_of_source = "A*m" if method == "eLORETA" else "1"
+    channels = list(info.ch_names)
+    return RegionOperators(
+        xr.DataArray(
+            courses,
+            dims=("region", "channel"),
+            coords={"region": head.regions, "channel": channels},
+            attrs={"units": f"{unit_of_source}/V", "method": method},
+        ),
+        xr.DataArray(
+            np.stack(power),
+            dims=("region", "channel", "other_channel"),
+            coords={"region": head.regions, "channel": channels},
+            attrs={"units": f"({unit_of_source}/V)**2", "method": method},
+        ),
     )

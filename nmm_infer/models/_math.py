@@ -15,7 +15,7 @@ _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds a float32 to an
 
 @numba.njit(inline="always")
 def exp(x):
-    """Return e**x in float32, relative error below 2e-7; the argument is clipped to +-87.
+    """Return e**x in float32, relative error below 3e-7; the argument is clipped to +-87.
 
     Range reduction to +-ln(2)/2 and a degree-6 Taylor polynomial; the power of two is built in
     the exponent bits.
@@ -37,7 +37,9 @@ def exp(x):
 
 @numba.njit(inline="always")
 def log(x):
-    """Return the natural logarithm of a positive normal float32, absolute error below 3e-7.
+    """Return the natural logarithm of a positive normal float32.
+
+    The error is below 2e-7 times the larger of 1 and the logarithm's magnitude.
 
     The mantissa is brought to [sqrt(1/2), sqrt(2)) and log((1 + s) / (1 - s)) is summed.
     """

@@ -99,7 +99,7 @@ def _lowest_equilibria(p, c, step, out):
         _, _, inhibition = _response(0.0, p[i], *k)
         high = min(k[0] / k[2] * p[i] - inhibition, 0.0) - step
         low = high
-        while True:
+        for _ in range(1_000_000):
             _, y1, y2 = _response(high, p[i], *k)
             if y1 - y2 - high <= 0.0:
                 break

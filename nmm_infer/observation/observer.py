@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import mne
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from nmm_infer import _random
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inverse import region_operator
+from nmm_infer.inverse import region_operators
 from nmm_infer.observation.conditioning import time_operator
 from nmm_infer.observation.noise import Noise
 from nmm_infer.observation.observation import Observation
@@ -67,7 +69,7 @@ class Observer:
         head: Head,
         noise: Noise,
         protocol: Protocol,
-        info: object,
+        info: mne.Info,
         *,
         band: tuple[float, float] | None = None,
         seed: int = 0,
@@ -83,15 +85,15 @@ class Observer:
                 f"no region {protocol.region!r}; there are {', '.join(head.regions[:4])}, ... "
                 "(see `nmm-infer regions`)"
             )
-        projection = region_operator(
+        operators = region_operators(
             head, info, noise.covariance(), protocol.inverse, protocol.inverse_snr
         )
         # nAm per V (eLORETA), so that sequences have readable units.
-        self._project = projection.values * (1e9 if protocol.inverse == "eLORETA" else 1.0)
+        self.scale = 1e9 if protocol.inverse == "eLORETA" else 1.0
+        self._course = operators.course.values * self.scale
+        self._power = operators.power.values * self.scale**2
         leadfield = head.leadfield.values
         self._leadfield = leadfield - leadfield.mean(axis=0)
-        spread = np.einsum("rc,cd,rd->r", self._project, noise.spatial, self._project)
-        self._noise_level = np.sqrt(np.maximum(spread, 1e-30))
 
     @classmethod
     def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
@@ -114,7 +116,7 @@ class Observer:
 
         Windows of ongoing activity follow each other in time.
         """
-        courses = np.einsum("rc,wct->rwt", self._project, observation.data.values)
+        courses = np.einsum("rc,wct->rwt", self._course, observation.data.values)
         return xr.DataArray(
             courses.reshape(len(courses), -1),
             dims=("region", "time"),
@@ -123,48 +125,62 @@ class Observer:
                 "time": ("time", self.protocol.times, {"units": "s"}),
             },
             attrs={
-                "units": "nA*m" if self.protocol.inverse == "eLORETA" else "1",
+                "units": self.source_unit,
                 "method": self.protocol.inverse,
             },
             name="region_courses",
         )
 
     def strength(self, observation: Observation) -> xr.DataArray:
-        """Return the root mean square of each region over that of projected sensor noise."""
-        courses = np.einsum("rc,wct->wrt", self._project, observation.data.values)[None]
+        """Return the root mean square source amplitude of each region, dims (region).
+
+        Mean over the vertices of a region and over time (after the event, if there is one), in
+        nAm for eLORETA: what the strongest region is chosen by.
+        """
         return xr.DataArray(
-            self._strength(courses)[0], dims="region", coords={"region": self.head.regions}
+            self._strength(observation.data.values[None])[0],
+            dims="region",
+            coords={"region": self.head.regions},
+            attrs={"units": self.source_unit},
+            name="strength",
         )
+
+    @property
+    def source_unit(self) -> str:
+        """Unit of source estimates."""
+        return "nA*m" if self.protocol.inverse == "eLORETA" else "1"
 
     def view(self, campaign: Campaign, stream: str = "training") -> View:
         """Look at a campaign through this observer."""
         return View(self, campaign, stream)
 
-    def _strength(self, courses: NDArray) -> NDArray:
-        """Strength of each region; courses have dims (n, window, region, time)."""
+    def _strength(self, sensors: NDArray[Any]) -> NDArray[Any]:
+        """Strength of each region, shape (n, region)."""
         if isinstance(self.protocol, EvokedProtocol):
-            courses = courses[..., self.protocol.times > 0]
-        return np.sqrt((courses**2).mean(axis=(1, 3))) / self._noise_level
+            sensors = sensors[..., self.protocol.times > 0]
+        n, windows, _, times = sensors.shape
+        covariance = np.einsum("nwct,nwdt->ncd", sensors, sensors, optimize=True)
+        power = np.einsum("rcd,ncd->nr", self._power, covariance, optimize=True)
+        return np.asarray(np.sqrt(np.maximum(power, 0.0) / (windows * times)))
 
-    def _reduce(self, sensors: NDArray) -> Sequences:
+    def _reduce(self, sensors: NDArray[Any]) -> Sequences:
         """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
         protocol = self.protocol
-        courses = np.einsum("rc,nwct->nwrt", self._project, sensors, optimize=True)
         if isinstance(protocol, EvokedProtocol):
             before = protocol.times <= 0
-            courses = courses - courses[..., before].mean(axis=-1, keepdims=True)
+            sensors = sensors - sensors[..., before].mean(axis=-1, keepdims=True)
         if protocol.region is None:
-            region = self._strength(courses).argmax(axis=1)
+            region = self._strength(sensors).argmax(axis=1)
         else:
-            region = np.full(len(courses), self.head.regions.index(protocol.region))
-        chosen = np.take_along_axis(courses, region[:, None, None, None], axis=2)[:, :, 0]
+            region = np.full(len(sensors), self.head.regions.index(protocol.region))
+        chosen = np.einsum("nc,nwct->nwt", self._course[region], sensors, optimize=True)
         if isinstance(protocol, EvokedProtocol):
             values = chosen[:, 0]
         else:
             values = self._spectrum(chosen)
         return Sequences(values.astype(np.float32), region)
 
-    def _spectrum(self, courses: NDArray) -> NDArray:
+    def _spectrum(self, courses: NDArray[Any]) -> NDArray[Any]:
         """Mean Hann periodogram over windows; courses (n, window, time) in nAm."""
         n = courses.shape[-1]
         taper = np.hanning(n + 2)[1:-1]

@@ -46,8 +46,8 @@ class NetworkTask:
         Row-normalised connectome, with region names.
     clock : Clock
         Times.
-    region : str, optional
-        The focus; every region with equal probability if absent.
+    candidates : tuple of str
+        Regions that may be the focus, each entry with equal probability.
     n_averages : int
         Trials in the average that a run stands for. Noise of intensity sigma enters as
         sigma / sqrt(n_averages): exact for the linearised columns, since the mean of the
@@ -56,6 +56,9 @@ class NetworkTask:
         Seed of the study.
     stream : str
         Training, test, ...: runs with the same number in different streams share nothing.
+    network : int, optional
+        If given, all runs have the focus and the other columns of this run: they are trials of
+        one recording and differ in their noise only.
     """
 
     kind: Literal["evoked", "spontaneous"]
@@ -63,10 +66,11 @@ class NetworkTask:
     prior: Prior
     weights: xr.DataArray
     clock: Clock
-    region: str | None
+    candidates: tuple[str, ...]
     n_averages: int
     seed: int
     stream: str
+    network: int | None = None
 
     def __post_init__(self) -> None:
         known = {*get_model(self.model).defaults, *CONDITIONS, *OBSERVED}
@@ -84,8 +88,9 @@ class NetworkTask:
                 f"prior: {missing[0]!r} is missing for a {self.kind} study "
                 '(distribution = "fixed" gives it a value)'
             )
-        if self.region is not None and self.region not in self.regions:
-            raise InputError(f"no region {self.region!r}; there are {', '.join(self.regions)}")
+        absent = [name for name in self.candidates if name not in self.regions]
+        if absent or not self.candidates:
+            raise InputError(f"no region {absent[:1]}; there are {', '.join(self.regions)}")
 
     @property
     def regions(self) -> list[str]:
@@ -103,7 +108,8 @@ class NetworkTask:
             "weights": np.asarray(self.weights.values, dtype=float).round(12).tolist(),
             "regions": self.regions,
             "clock": vars(self.clock),
-            "region": self.region,
+            "candidates": list(self.candidates),
+            "network": self.network,
             "n_averages": self.n_averages,
             "seed": self.seed,
             "stream": self.stream,
@@ -137,12 +143,12 @@ class NetworkTask:
         columns = self._columns
         u = np.empty((n, nodes, len(columns)))
         focus = np.empty(n, dtype=np.int64)
-        for i, number in enumerate(index):
+        candidates = np.array([self.regions.index(name) for name in self.candidates])
+        networks = index if self.network is None else np.full(n, self.network)
+        for i, number in enumerate(networks):
             rng = _random.generator(self.seed, f"network/{self.stream}", int(number))
-            focus[i] = rng.integers(nodes)
+            focus[i] = rng.choice(candidates)
             u[i] = rng.random((nodes, len(columns)))
-        if self.region is not None:
-            focus[:] = self.regions.index(self.region)
         constants: dict[str, NDArray[np.float64]] = {}
         for k, parameter in enumerate(columns.parameters):
             constants[parameter.name] = parameter.quantile(u[..., k])

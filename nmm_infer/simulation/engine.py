@@ -55,13 +55,13 @@ class Clock:
     @property
     def sample_times(self) -> NDArray[np.float64]:
         """Times of the kept samples, in s."""
-        return self.start + np.arange(self.n_samples) * self.step * self.every
+        return np.asarray(self.start + np.arange(self.n_samples) * (self.step * self.every))
 
     @property
     def step_times(self) -> NDArray[np.float64]:
         """Times of all steps, both ends included, in s."""
         steps = self.settle_steps + (self.n_samples - 1) * self.every
-        return self.start + (np.arange(steps + 1) - self.settle_steps) * self.step
+        return np.asarray(self.start + (np.arange(steps + 1) - self.settle_steps) * self.step)
 
 
 def integrate(
@@ -121,7 +121,7 @@ def integrate(
     Raises
     ------
     InputError
-        For an unknown parameter or an array of the wrong shape.
+        For an unknown parameter, an array of the wrong shape, or a value that is not finite.
     """
     nodes = 1 if weights is None else len(weights)
     weights = np.zeros((nodes, nodes)) if weights is None else np.asarray(weights, dtype=float)
@@ -138,17 +138,34 @@ def integrate(
         batch = len(stimulus)
     index = np.arange(batch) if index is None else index
 
-    def full(values: ArrayLike) -> NDArray[np.float64]:
-        return np.broadcast_to(np.asarray(values, dtype=float), (batch, nodes))
+    def full(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        array = np.asarray(values, dtype=float)
+        try:
+            array = np.broadcast_to(array, shape)
+        except ValueError:
+            raise InputError(
+                f"{name}: shape {array.shape} does not fit (batch, node) = {(batch, nodes)}"
+            ) from None
+        if not np.isfinite(array).all():
+            raise InputError(f"{name}: values must be finite")
+        return array
 
-    columns = {c.name: full(constants.get(c.name, c.default)) for c in model.constants}
+    per_node = (batch, nodes)
+    columns = {
+        c.name: full(c.name, constants.get(c.name, c.default), per_node) for c in model.constants
+    }
+    drive, noise = full("drive", drive, per_node), full("noise", noise, per_node)
+    strength = full("strength", strength, (batch,))
+    focus = full("focus", focus, (batch,)).astype(np.int64)
+    if focus.min() < 0 or focus.max() >= nodes:
+        raise InputError(f"focus: there are {nodes} nodes, numbered from 0")
     steps = len(clock.step_times)
     if stimulus is None:
         stimulus = np.zeros((batch, steps), np.float32)
     if stimulus.shape != (batch, steps):
         raise InputError(f"the stimulus must have shape {(batch, steps)}, got {stimulus.shape}")
     rest = model.equilibrium(
-        full(drive).ravel(), **{name: values.ravel() for name, values in columns.items()}
+        drive.ravel(), **{name: values.ravel() for name, values in columns.items()}
     ).reshape(len(model.states), batch, nodes)
 
     padding = -batch % LANES
@@ -165,10 +182,10 @@ def integrate(
     compile_kernel(model)(
         pad(np.swapaxes(rest, 1, 2), 2),
         pad(np.stack([columns[c.name].T for c in model.constants]), 2),
-        pad(full(drive).T, 1),
-        pad(full(noise).T, 1),
-        pad(np.broadcast_to(strength, batch)),
-        pad(np.broadcast_to(focus, batch), dtype=np.int64),
+        pad(drive.T, 1),
+        pad(noise.T, 1),
+        pad(strength),
+        pad(focus, dtype=np.int64),
         pad(stimulus),
         pad(_random.keys(seed, stream, index), 1, np.uint32),
         np.searchsorted(rows, np.arange(nodes + 1)),

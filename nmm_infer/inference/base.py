@@ -1,0 +1,250 @@
+"""The contract of everything that learns parameters from campaigns."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import mne
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+
+from nmm_infer.anatomy import Head
+from nmm_infer.campaign import Campaign
+from nmm_infer.errors import InputError
+from nmm_infer.observation import Observation, Observer, Protocol, Recording, Sequences, View, observe
+from nmm_infer.parameters import Prior
+
+__all__ = ["Estimator", "PosteriorMixin", "load_estimator", "versions"]
+
+_CLASSES: dict[str, type[Estimator]] = {}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = ("nmm-infer", "numpy", "scipy", "numba", "torch", "sbi", "mne", "lightning")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
+class Estimator(ABC):
+    """Learns the parameters of a prior from a campaign, as an observer sees it.
+
+    Construct with settings only. After :meth:`fit` these attributes exist:
+
+    Attributes
+    ----------
+    prior_ : Prior
+        The parameters that are estimated.
+    protocol_ : EvokedProtocol or SpontaneousProtocol
+        The protocol of the training data.
+    training_ : dict
+        Provenance: runs, channels, seed, losses, versions.
+    """
+
+    prior_: Prior
+    protocol_: Protocol
+    training_: dict[str, Any]
+
+    #: What a saved estimator is rebuilt from.
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in vars(cls):
+            _CLASSES[cls.name] = cls
+
+    def fit(
+        self, campaign: Campaign, observer: Observer, prior: Prior, *, seed: int = 0
+    ) -> Self:
+        """Learn from the valid runs of a campaign.
+
+        Parameters
+        ----------
+        campaign : Campaign
+            Training runs.
+        observer : Observer
+            Head, noise and protocol.
+        prior : Prior
+            The parameters to estimate, a selection of the campaign's; fixed ones are left out.
+        seed : int
+            Seed of initial weights and of the order of training.
+
+        Returns
+        -------
+        self
+        """
+        self.prior_ = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
+        self.protocol_ = observer.protocol
+        view = observer.view(campaign.select(campaign.valid), "training")
+        self.training_ = {
+            "estimator": self.name,
+            "runs": len(view),
+            "failed_runs": len(campaign) - len(view),
+            "campaign": campaign.fingerprint,
+            "channels": list(observer.head.channels),
+            "noise": observer.noise.source,
+            "seed": seed,
+            "versions": versions(),
+        }
+        # torch's initialisation has no door but the global generator: it is put back afterwards.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._fit(view, self.prior_.to_unconstrained(view.theta).astype(np.float32), seed)
+        return self
+
+    @abstractmethod
+    def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
+        """Learn to predict ``target`` (n, parameter), in probit space."""
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return settings (JSON-ready) and weights."""
+
+    @classmethod
+    @abstractmethod
+    def _restore(cls, settings: Mapping[str, Any]) -> Self:
+        """Construct from settings."""
+
+    @abstractmethod
+    def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take weights; ``prior_`` and ``protocol_`` are set already."""
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "prior_"):
+            raise InputError(f"this {type(self).__name__} has not been fitted yet: call fit() first")
+
+    def sequences(
+        self,
+        x: View | Sequences | Observation | Recording,
+        *,
+        forward: Head | None = None,
+        events: str | None = None,
+    ) -> Sequences:
+        """Turn whatever may be asked about into the sequences that the estimator reads."""
+        self._check_fitted()
+        if isinstance(x, Sequences):
+            return x
+        if isinstance(x, View):
+            return x.sequences()
+        if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
+            x = observe(x, self.protocol_, events=events, head=forward)
+        return Observer.like(x, self.protocol_).sequences(x)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the estimator: ``estimator.json`` and ``weights.safetensors``, no pickle."""
+        self._check_fitted()
+        folder = Path(folder)
+        settings, weights = self._state()
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        description = {
+            "class": self.name,
+            "settings": settings,
+            "prior": self.prior_.to_dict(),
+            "protocol": self.protocol_.model_dump(),
+            "training": self.training_,
+        }
+        (aside / "estimator.json").write_text(json.dumps(description, indent=1))
+        save_file({k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+        return folder
+
+
+def load_estimator(folder: str | Path) -> Estimator:
+    """Read an estimator that :meth:`Estimator.save` wrote."""
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / "estimator.json").read_text())
+        weights = load_file(folder / "weights.safetensors")
+        cls = _CLASSES[description["class"]]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{folder} does not hold a saved estimator ({error})") from error
+    estimator = cls._restore(description["settings"])
+    estimator.prior_ = Prior.from_dict(description["prior"])
+    estimator.protocol_ = TypeAdapter(Protocol).validate_python(description["protocol"])
+    estimator.training_ = description["training"]
+    estimator._load_weights(weights)
+    return estimator
+
+
+class PosteriorMixin(ABC):
+    """What an estimator with a posterior offers beside its density in probit space."""
+
+    prior_: Prior
+
+    @abstractmethod
+    def sequences(
+        self,
+        x: View | Sequences | Observation | Recording,
+        *,
+        forward: Head | None = None,
+        events: str | None = None,
+    ) -> Sequences:
+        """See :meth:`Estimator.sequences`."""
+
+    @abstractmethod
+    def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
+        """Draw in probit space, shape (n, draw, parameter)."""
+
+    @abstractmethod
+    def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the log density in probit space of each pair, shape (n,)."""
+
+    def posterior(
+        self,
+        x: View | Sequences | Observation | Recording,
+        forward: Head | None = None,
+        *,
+        events: str | None = None,
+        n_draws: int = 2000,
+        seed: int = 0,
+    ) -> xr.DataArray:
+        """Draw from the posterior of each observation.
+
+        Parameters
+        ----------
+        x : View, Observation or MNE object
+            What was observed.
+        forward : Head, optional
+            Forward model of an MNE object; the template head without.
+        events : str, optional
+            Events of a Raw.
+        n_draws : int
+            Draws for each observation.
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        xarray.DataArray, dims (simulation, draw, parameter)
+            Draws in the parameters' units.
+        """
+        sequences = self.sequences(x, forward=forward, events=events)
+        theta = self.prior_.from_unconstrained(self._sample(sequences.values, n_draws, seed))
+        return xr.DataArray(
+            theta,
+            dims=("simulation", "draw", "parameter"),
+            coords=self.prior_.coords(),
+            name="posterior",
+        )
+
+    def log_prob(
+        self, theta: xr.DataArray, x: View | Sequences | Observation | Recording
+    ) -> NDArray[np.float64]:
+        """Return log q(theta | x) of each pair, shape (n,), in the parameters' units."""
+        z = self.prior_.to_unconstrained(theta)
+        density = self._log_prob(z.astype(np.float32), self.sequences(x).values)
+        return density - self.prior_.log_jacobian(z)

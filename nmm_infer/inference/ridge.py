@@ -1,0 +1,93 @@
+"""The baseline that a network has to beat: ridge regression with Gaussian residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from nmm_infer.inference.base import Estimator, PosteriorMixin
+from nmm_infer.networks import Standardise
+from nmm_infer.observation import View
+
+__all__ = ["RidgeGaussian"]
+
+
+class RidgeGaussian(Estimator, PosteriorMixin):
+    """A Gaussian posterior in probit space, linear in the standardised sequence.
+
+    The mean is a ridge regression (penalty by generalised cross-validation), the covariance that
+    of its residuals on runs held out from it.
+
+    Parameters
+    ----------
+    penalties : sequence of float
+        Candidates.
+    """
+
+    name = "ridge_gaussian"
+
+    def __init__(self, penalties: tuple[float, ...] = (1e-2, 1.0, 1e2, 1e4)) -> None:
+        self.penalties = tuple(penalties)
+
+    def _features(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.no_grad():
+            features = self.standardise_(torch.as_tensor(x)).numpy()
+        return np.concatenate([features[..., 0], features[:, :1, 1]], axis=1).astype(float)
+
+    def _build(self) -> None:
+        self.standardise_ = Standardise(
+            self.protocol_.n_steps, self.protocol_.kind == "spontaneous"
+        )
+
+    def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
+        self._build()
+        x = view.sequences(epoch=0).values
+        self.standardise_.fit(torch.as_tensor(x))
+        features, split = self._features(x), round(0.8 * len(x))
+        ridge = RidgeCV(self.penalties).fit(features[:split], target[:split])
+        self.coefficients_ = np.asarray(ridge.coef_, dtype=float)
+        self.intercept_ = np.asarray(ridge.intercept_, dtype=float)
+        residual = target[split:] - self._mean(x[split:])
+        self.covariance_ = np.atleast_2d(np.cov(residual.T)) + 1e-6 * np.eye(target.shape[1])
+
+    def _mean(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._features(x) @ self.coefficients_.T + self.intercept_
+
+    def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
+        mean = self._mean(x)
+        root = np.linalg.cholesky(self.covariance_)
+        white = np.random.default_rng(seed).standard_normal((len(mean), n_draws, len(root)))
+        return np.asarray(mean[:, None] + white @ root.T, dtype=np.float32)
+
+    def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
+        zero = np.zeros(len(self.covariance_))
+        density = stats.multivariate_normal(zero, self.covariance_)
+        return np.asarray(density.logpdf(np.atleast_2d(z - self._mean(x)))).reshape(len(x))
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        weights = {
+            f"linear.{name}": torch.as_tensor(getattr(self, f"{name}_"))
+            for name in ("coefficients", "intercept", "covariance")
+        }
+        weights |= {f"standardise.{k}": v for k, v in self.standardise_.state_dict().items()}
+        return {"penalties": list(self.penalties)}, weights
+
+    @classmethod
+    def _restore(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(tuple(settings["penalties"]))
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        self._build()
+        prefix = "standardise."
+        self.standardise_.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        )
+        for name in ("coefficients", "intercept", "covariance"):
+            setattr(self, f"{name}_", weights[f"linear.{name}"].numpy())
