@@ -1,0 +1,159 @@
+"""The command line: a thin layer over :func:`nmm_infer.infer` and :func:`nmm_infer.demo`."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from nmm_infer.errors import InputError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Synapses from EEG: source activity and calibrated Jansen-Rit posteriors.",
+)
+
+Output = Annotated[Path, typer.Option(help="Folder for the results; must not exist yet.")]
+StudyFile = Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")]
+Region = Annotated[
+    str | None, typer.Option(help="Region to infer (see `regions`); else the strongest.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed; overrides the study's.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
+Keep = Annotated[
+    bool, typer.Option("--keep-campaign", help="Keep the training simulations (training.zarr).")
+]
+
+
+@app.command()
+def infer(
+    recording: Annotated[Path, typer.Argument(help=".fif, .set, .edf, .bdf or .vhdr file.")],
+    output: Output,
+    events: Annotated[
+        str | None, typer.Option(help="Events to average over; spontaneous activity without.")
+    ] = None,
+    study: StudyFile = None,
+    region: Region = None,
+    estimator: Annotated[
+        str, typer.Option(help="`study`: an estimator trained for this study.")
+    ] = "study",
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    keep_campaign: Keep = False,
+) -> None:
+    """Infer source activity and synaptic parameters from a recording."""
+    if estimator != "study":
+        raise InputError(f"--estimator {estimator!r}: only 'study' exists so far")
+    _check_output(output, overwrite)
+    from nmm_infer.observation import read_recording
+    from nmm_infer.study import Study
+    from nmm_infer.workflow import Result
+    from nmm_infer.workflow import infer as run
+
+    plan = None if study is None else Study.read(study)
+    signals = read_recording(recording)
+    if seed is not None:
+        default = Study.evoked if events is not None else Study.spontaneous
+        plan = (plan or default()).replace(seed=seed)
+
+    def job(store: Path) -> Result:
+        return run(signals, plan, events=events, region=region, store=store)
+
+    _run(job, output, keep_campaign, title=recording.name)
+
+
+@app.command()
+def demo(
+    output: Output = Path("demo"),
+    study: StudyFile = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    keep_campaign: Keep = False,
+) -> None:
+    """Run the main job on a recording simulated with known parameters."""
+    _check_output(output, overwrite)
+    from nmm_infer.demo import demo as run
+    from nmm_infer.study import Study
+    from nmm_infer.workflow import Result
+
+    plan = Study.evoked() if study is None else Study.read(study)
+    if seed is not None:
+        plan = plan.replace(seed=seed)
+
+    def job(store: Path) -> Result:
+        return run(plan, store=store)
+
+    _run(job, output, keep_campaign, title="Demonstration: a simulated visual response")
+
+
+@app.command()
+def regions() -> None:
+    """List the regions of the template head."""
+    from nmm_infer.anatomy import desikan_killiany_connectome
+
+    typer.echo("\n".join(desikan_killiany_connectome().coords["target"].values))
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: exists and is not a folder")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output}: exists already; choose another folder or add --overwrite")
+    if not output.resolve().parent.is_dir():
+        raise InputError(f"{output.resolve().parent}: no such folder to put the results in")
+
+
+def _run(job: Callable[[Path], object], output: Path, keep_campaign: bool, title: str) -> None:
+    """Run a job beside the output folder, then put its results in place in one step."""
+    from nmm_infer.report import write_results
+
+    aside = output.resolve().with_name(f".{output.resolve().name}.partial")
+    store = aside / "training.zarr"
+    created = not aside.exists()
+    try:
+        try:
+            result = job(store)
+        except InputError:
+            if not store.exists() or created:
+                raise
+            # A campaign of another study was left behind by an interrupted run: start clean.
+            shutil.rmtree(aside)
+            result = job(store)
+        write_results(result, aside, title=title)
+    except InputError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if not keep_campaign:
+        shutil.rmtree(store, ignore_errors=True)
+    if output.exists():
+        shutil.rmtree(output)
+    aside.rename(output)
+    console = Console()
+    console.print("\nResults:")
+    for file in ("report.html", "posterior.nc", "sources.nc"):
+        console.print(f"  {output / file}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line on standard error and exit code 2."""
+    warnings.filterwarnings("ignore")
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("nmm_infer").setLevel(logging.INFO)
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"nmm-infer: {' '.join(str(error).split())}\n")
+        sys.exit(2)
