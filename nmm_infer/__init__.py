@@ -10,7 +10,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nmm_infer.demo import demo
+    from nmm_infer.demonstration import demo
     from nmm_infer.errors import InputError
     from nmm_infer.inference import load_estimator
     from nmm_infer.observation import observe, read_recording
@@ -28,7 +28,7 @@ _WHERE = {
     "Prior": "parameters",
     "Result": "workflow",
     "Study": "study",
-    "demo": "demo",
+    "demo": "demonstration",
     "infer": "workflow",
     "load_estimator": "inference",
     "observe": "observation",

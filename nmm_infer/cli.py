@@ -8,13 +8,16 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
 from nmm_infer.errors import InputError
+
+if TYPE_CHECKING:
+    from nmm_infer.workflow import Result
 
 __all__ = ["app", "main"]
 
@@ -59,7 +62,6 @@ def infer(
     _check_output(output, overwrite)
     from nmm_infer.observation import read_recording
     from nmm_infer.study import Study
-    from nmm_infer.workflow import Result
     from nmm_infer.workflow import infer as run
 
     plan = None if study is None else Study.read(study)
@@ -84,9 +86,8 @@ def demo(
 ) -> None:
     """Run the main job on a recording simulated with known parameters."""
     _check_output(output, overwrite)
-    from nmm_infer.demo import demo as run
+    from nmm_infer.demonstration import demo as run
     from nmm_infer.study import Study
-    from nmm_infer.workflow import Result
 
     plan = Study.evoked() if study is None else Study.read(study)
     if seed is not None:
@@ -115,7 +116,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output.resolve().parent}: no such folder to put the results in")
 
 
-def _run(job: Callable[[Path], object], output: Path, keep_campaign: bool, title: str) -> None:
+def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title: str) -> None:
     """Run a job beside the output folder, then put its results in place in one step."""
     from nmm_infer.report import write_results
 

@@ -252,9 +252,7 @@ class Prior:
         Draws at the very edge of a range are kept finite (about 8 standard deviations).
         """
         values = self.values(theta)
-        u = np.stack(
-            [p.cumulative(values[..., i]) for i, p in enumerate(self.parameters)], axis=-1
-        )
+        u = np.stack([p.cumulative(values[..., i]) for i, p in enumerate(self.parameters)], axis=-1)
         return np.asarray(stats.norm.ppf(np.clip(u, 1e-15, 1 - 1e-15)))
 
     def from_unconstrained(self, z: ArrayLike) -> NDArray[np.float64]:
@@ -268,9 +266,7 @@ class Prior:
         Subtract it from a log density over ``z`` to have the log density over ``theta``.
         """
         z = np.asarray(z, dtype=float)
-        return np.asarray(
-            stats.norm.logpdf(z).sum(-1) - self.log_prob(self.from_unconstrained(z))
-        )
+        return np.asarray(stats.norm.logpdf(z).sum(-1) - self.log_prob(self.from_unconstrained(z)))
 
     def to_torch(self) -> torch.distributions.Distribution:
         """Return the prior in probit space as a torch distribution: N(0, I)."""

@@ -190,9 +190,7 @@ class Study(BaseModel):
         defaults = {p.name: p for p in (*_COLUMN, *_CONDITIONS[self.protocol.kind], *_SENSORS)}
         unknown = sorted(set(self.prior) - set(defaults))
         if unknown:
-            raise InputError(
-                f"prior: no parameter {unknown[0]!r}; there are {', '.join(defaults)}"
-            )
+            raise InputError(f"prior: no parameter {unknown[0]!r}; there are {', '.join(defaults)}")
         parameters = []
         for name, default in defaults.items():
             change = self.prior.get(name)
@@ -211,5 +209,3 @@ def _first(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-
-

@@ -137,7 +137,7 @@ class Result:
                 variable.attrs.setdefault("units", "1")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # groups beyond the ArviZ schema
-            return az.InferenceData(**groups, attrs=self.provenance)
+            return az.InferenceData(attrs=self.provenance, **groups)  # type: ignore[arg-type]
 
     @property
     def provenance(self) -> dict[str, Any]:

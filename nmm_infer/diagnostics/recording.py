@@ -87,5 +87,3 @@ def misspecification(
             x_obs=(own - location) / scale, x=(summaries - location) / scale, mode="x_space"
         )
     return {"p_value": float(p_value), "mmd": float(mmd)}
-
-

@@ -23,7 +23,15 @@ from safetensors.torch import load_file, save_file
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.observation import Observation, Observer, Protocol, Recording, Sequences, View, observe
+from nmm_infer.observation import (
+    Observation,
+    Observer,
+    Protocol,
+    Recording,
+    Sequences,
+    View,
+    observe,
+)
 from nmm_infer.parameters import Prior
 
 __all__ = ["Estimator", "PosteriorMixin", "load_estimator", "versions"]
@@ -64,9 +72,7 @@ class Estimator(ABC):
         if "name" in vars(cls):
             _CLASSES[cls.name] = cls
 
-    def fit(
-        self, campaign: Campaign, observer: Observer, prior: Prior, *, seed: int = 0
-    ) -> Self:
+    def fit(self, campaign: Campaign, observer: Observer, prior: Prior, *, seed: int = 0) -> Self:
         """Learn from the valid runs of a campaign.
 
         Parameters
@@ -122,7 +128,9 @@ class Estimator(ABC):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "prior_"):
-            raise InputError(f"this {type(self).__name__} has not been fitted yet: call fit() first")
+            raise InputError(
+                f"this {type(self).__name__} has not been fitted yet: call fit() first"
+            )
 
     def sequences(
         self,
@@ -157,7 +165,9 @@ class Estimator(ABC):
             "training": self.training_,
         }
         (aside / "estimator.json").write_text(json.dumps(description, indent=1))
-        save_file({k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors")
+        save_file(
+            {k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
         return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -33,7 +34,7 @@ class DensitySettings(BaseModel):
 
 
 def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
-    return net.loss(target, x).mean()  # type: ignore[operator, no-any-return]
+    return net.loss(target, x).mean()  # type: ignore[operator]
 
 
 class PosteriorEstimator(Estimator, PosteriorMixin):
@@ -106,7 +107,8 @@ class PosteriorEstimator(Estimator, PosteriorMixin):
 
     @torch.no_grad()
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # nflows calls a deprecated solver
             torch.manual_seed(seed)
             parts = [
                 self.net_.sample((n_draws,), condition=part).transpose(0, 1)

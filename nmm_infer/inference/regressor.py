@@ -27,7 +27,7 @@ class _Net(nn.Module):
         self.head = nn.Linear(encoder.settings.width, n_parameters)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x))  # type: ignore[no-any-return]
+        return self.head(self.encoder(x))
 
 
 def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:

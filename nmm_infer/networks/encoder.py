@@ -63,4 +63,4 @@ class Encoder(nn.Module):
         direct = torch.cat([features[..., 0], features[:, :1, 1]], dim=-1)
         padded = nn.functional.pad(features, (0, 0, 0, self.padding))
         tokens = self.tokens(padded.reshape(len(x), self.n_tokens, -1))
-        return self.backbone(tokens) + self.shortcut(direct)  # type: ignore[no-any-return]
+        return self.backbone(tokens) + self.shortcut(direct)

@@ -28,4 +28,4 @@ class BiLSTM(nn.Module):
         """Map (n, token, width) to (n, width): last states and mean over tokens."""
         states, (hidden, _) = self.lstm(tokens)
         last = torch.cat([hidden[-2], hidden[-1]], dim=-1)
-        return self.summary(torch.cat([last, states.mean(1)], dim=-1))  # type: ignore[no-any-return]
+        return self.summary(torch.cat([last, states.mean(1)], dim=-1))

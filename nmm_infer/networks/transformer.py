@@ -33,4 +33,4 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (n, token, width) to (n, width): mean over tokens."""
-        return self.summary(self.encoder(tokens + self.position).mean(1))  # type: ignore[no-any-return]
+        return self.summary(self.encoder(tokens + self.position).mean(1))

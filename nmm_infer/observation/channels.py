@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 MIN_CHANNELS = 8
 _NOT_EEG = re.compile(
-    r"(EOG|ECG|EKG|EMG|GSR|RESP|PULSE|TRIG|STATUS|STI\b|PHOTO|TEMP\b|\bLOC\b|\bROC\b)", re.IGNORECASE
+    r"(EOG|ECG|EKG|EMG|GSR|RESP|PULSE|TRIG|STATUS|STI\b|PHOTO|TEMP\b|\bLOC\b|\bROC\b)",
+    re.IGNORECASE,
 )
 
 
@@ -74,7 +75,9 @@ def choose_channels(
     leave_out(flat, "it is flat (peak to peak below .0001 uV)")
     left = [n for n in left if n not in flat]
     if left:
-        kept = mne.pick_info(recording.info, mne.pick_channels(recording.ch_names, left, ordered=True))
+        kept = mne.pick_info(
+            recording.info, mne.pick_channels(recording.ch_names, left, ordered=True)
+        )
         montage, unplaced, said = place_electrodes(kept)
         notes += said
         leave_out(unplaced, "no position in the file, and no name of the 10-05 system")

@@ -65,7 +65,9 @@ class Noise:
         space = (_root(self.spatial) * 1e6).astype(np.float32)  # in uV: safe in float32
         time = _root(toeplitz(self.autocorrelation[:n_times])).astype(np.float32)
         white = rng.standard_normal((n, len(self.channels), n_times), dtype=np.float32)
-        return np.asarray(np.einsum("cd,ndt->nct", space, white @ time, optimize=True)) * np.float32(1e-6)
+        return np.asarray(
+            np.einsum("cd,ndt->nct", space, white @ time, optimize=True)
+        ) * np.float32(1e-6)
 
 
 def _autoregressive(autocovariance: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:

@@ -158,7 +158,7 @@ class Observer:
         """Strength of each region, shape (n, region)."""
         if isinstance(self.protocol, EvokedProtocol):
             sensors = sensors[..., self.protocol.times > 0]
-        n, windows, _, times = sensors.shape
+        windows, times = sensors.shape[1], sensors.shape[3]
         covariance = np.einsum("nwct,nwdt->ncd", sensors, sensors, optimize=True)
         power = np.einsum("rcd,ncd->nr", self._power, covariance, optimize=True)
         return np.asarray(np.sqrt(np.maximum(power, 0.0) / (windows * times)))
@@ -174,19 +174,17 @@ class Observer:
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
         chosen = np.einsum("nc,nwct->nwt", self._course[region], sensors, optimize=True)
-        if isinstance(protocol, EvokedProtocol):
-            values = chosen[:, 0]
-        else:
-            values = self._spectrum(chosen)
+        evoked = isinstance(protocol, EvokedProtocol)
+        values = chosen[:, 0] if evoked else self._spectrum(chosen)
         return Sequences(values.astype(np.float32), region)
 
     def _spectrum(self, courses: NDArray[Any]) -> NDArray[Any]:
         """Mean Hann periodogram over windows; courses (n, window, time) in nAm."""
         n = courses.shape[-1]
         taper = np.hanning(n + 2)[1:-1]
-        spectrum = np.abs(
-            np.fft.rfft((courses - courses.mean(-1, keepdims=True)) * taper, axis=-1)
-        ) ** 2
+        spectrum = (
+            np.abs(np.fft.rfft((courses - courses.mean(-1, keepdims=True)) * taper, axis=-1)) ** 2
+        )
         spectrum *= 2 / (self.protocol.sfreq * (taper**2).sum())
         grid = np.fft.rfftfreq(n, 1 / self.protocol.sfreq)
         keep = (grid >= self.protocol.l_freq) & (grid <= self.protocol.h_freq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import mne
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = ["Recording", "observe"]
 
 logger = logging.getLogger(__name__)
 
-Recording = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
+Recording: TypeAlias = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
 
 #: Level of the sensor noise of ongoing recordings, where no baseline tells it, in V.
 SPONTANEOUS_NOISE = 2e-6
@@ -175,9 +176,7 @@ def _evoked(recording: Recording, protocol: EvokedProtocol, events: str | None) 
         )
     if not isinstance(recording, mne.io.BaseRaw):
         trials = bandpass(trials, sfreq, None, protocol.h_freq)
-        notes.append(
-            f"Epochs and averages keep their own high-pass filter ({band[0]:g} Hz)."
-        )
+        notes.append(f"Epochs and averages keep their own high-pass filter ({band[0]:g} Hz).")
     step = 1 / protocol.sfreq
     early = max(start, -protocol.noise_window)
     baseline_times = np.arange(np.ceil(early / step - 1e-9), 1) * step
@@ -223,7 +222,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
         if epochs.times[-1] - epochs.times[0] < protocol.window - 1 / protocol.sfreq:
             raise InputError(f"the epochs are shorter than the window of {protocol.window:g} s")
     values = epochs.get_data()
-    sfreq, start = epochs.info["sfreq"], epochs.times[0]
+    sfreq = epochs.info["sfreq"]
     if not isinstance(recording, mne.io.BaseRaw):
         values = bandpass(values, sfreq, None, protocol.h_freq)
     if protocol.reject is not None:

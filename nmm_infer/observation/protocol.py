@@ -140,7 +140,7 @@ class SpontaneousProtocol(_Steps):
     def frequencies(self) -> NDArray[np.float64]:
         """Frequencies of the spectrum, in Hz."""
         grid = np.fft.rfftfreq(round(self.window * self.sfreq), 1 / self.sfreq)
-        return grid[(grid >= self.l_freq) & (grid <= self.h_freq)]
+        return np.asarray(grid[(grid >= self.l_freq) & (grid <= self.h_freq)], dtype=float)
 
     @property
     def n_steps(self) -> int:

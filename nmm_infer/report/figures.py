@@ -32,7 +32,7 @@ PRIOR, POSTERIOR, TRUTH, FOCUS = "#aab2bd", "#1f6feb", "#d9480f", "#d9480f"
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the style of the report, without touching the user's settings."""
-    settings = {
+    settings: Any = {
         "font.size": 10,
         "font.family": "DejaVu Sans",
         "axes.spines.top": False,
@@ -94,7 +94,14 @@ def recording(result: Result) -> Figure:
     for (values, name), key in zip(maps, "bcd", strict=False):
         bounds = (-limit, limit) if unit == "µV" else (values.min(), values.max())
         image, _ = mne.viz.plot_topomap(
-            values, info, axes=axes[key], show=False, cmap=cmap, vlim=bounds, contours=4, sensors="k."
+            values,
+            info,
+            axes=axes[key],
+            show=False,
+            cmap=cmap,
+            vlim=bounds,
+            contours=4,
+            sensors="k.",
         )
         axes[key].set_title(name, loc="center")
         if unit == "dB" or key == "d":
@@ -225,7 +232,7 @@ def densities(result: Result) -> Figure:
 
 
 def predictive(result: Result) -> Figure:
-    """The recording against simulations from the posterior."""
+    """Compare the recording with simulations from the posterior."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots()
     _, grid, unit = result.study.protocol.axis
@@ -237,7 +244,13 @@ def predictive(result: Result) -> Figure:
     for level, alpha in ((0.9, 0.18), (0.5, 0.3)):
         low, high = np.quantile(predicted, [(1 - level) / 2, (1 + level) / 2], axis=0)
         axes.fill_between(
-            x, low, high, color=POSTERIOR, alpha=alpha, lw=0, label=f"central {level:.0%} of simulations"
+            x,
+            low,
+            high,
+            color=POSTERIOR,
+            alpha=alpha,
+            lw=0,
+            label=f"central {level:.0%} of simulations",
         )
     for line in predicted[:8]:
         axes.plot(x, line, color=POSTERIOR, lw=0.5, alpha=0.5)

@@ -28,7 +28,8 @@ margin-top:20px}h2{font-size:18px;margin:0 0 6px}section>p{margin:4px 0 12px;col
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px;margin-top:20px}
 .card{background:#fff;border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 .card b{display:block;font-size:20px;line-height:1.25;margin:2px 0}.card span{color:var(--soft);
-font-size:13px}.card.good{border-top:4px solid var(--good)}.card.fair{border-top:4px solid var(--fair)}
+font-size:13px}.card.good{border-top:4px solid var(--good)}
+.card.fair{border-top:4px solid var(--fair)}
 .card.bad{border-top:4px solid var(--bad)}.card.info{border-top:4px solid var(--blue)}
 img{width:100%;height:auto;display:block}table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--line)}
@@ -67,9 +68,15 @@ def _cards(result: Result) -> str:
     half = 1.96 * gain.std() / np.sqrt(len(gain))
     chance = checks["misspecification_p_value"]
     distance = checks["predictive_p_distance"]
-    best = result.summary()["contraction"].sel(parameter=[p for p in SYNAPTIC])
-    name = str(best.coords["parameter"].values[int(best.argmax())])
-    fits = "good" if min(chance, distance) > 0.05 else "fair" if min(chance, distance) > 0.01 else "bad"
+    best = result.summary()["contraction"].sel(parameter=list(SYNAPTIC))
+    name = str(best.coords["parameter"].values[best.values.argmax()])
+    fits = (
+        "good"
+        if min(chance, distance) > 0.05
+        else "fair"
+        if min(chance, distance) > 0.01
+        else "bad"
+    )
     passed = bool(calibration.attrs["passed"])
     share = float(result.candidates.sel(region=result.region))
     return "".join(
@@ -119,7 +126,8 @@ def _table(result: Result) -> str:
         rows.append(
             f"<tr{kind}><td>{html.escape(parameter.name)}</td><td>{unit}</td>"
             f"<td>{a:.3g} to {b:.3g}</td><td>{middle:.3g}</td><td>{low:.3g} to {high:.3g}</td>"
-            f'<td><span class="bar"><i style="width:{width}%"></i></span> {share:.2f}</td>{truth}</tr>'
+            f'<td><span class="bar"><i style="width:{width}%"></i></span> {share:.2f}</td>'
+            f"{truth}</tr>"
         )
     truth_head = "" if result.truth is None else "<th>truth</th>"
     return (
@@ -196,8 +204,9 @@ Nuisances (grey) are inferred together with the rest and so are accounted for.</
 <ul>{"".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(observation.notes))}</ul>
 </section>
 <section><h2>Where the activity was</h2>
-<p>{protocol.inverse} on a template head. Simulations went through the same choice of region; among
-those in which {html.escape(result.region)} was chosen, the generator was: {html.escape(places)}.</p>
+<p>{protocol.inverse} on a template head. Simulations went through the same choice of region;
+among those in which {html.escape(result.region)} was chosen, the generator was:
+{html.escape(places)}.</p>
 {_image(figures.source_map(result), "source map", "png")}
 {_image(figures.region_courses(result), "region time courses")}</section>
 <section><h2>Does the model reproduce the recording?</h2>
@@ -206,8 +215,8 @@ simulations from the posterior.</p>
 {_image(figures.predictive(result), "posterior predictive")}</section>
 <section><h2>Can the posterior be trusted?</h2>
 <p>Tested on {data.attrs["runs"]:,} fresh simulations. On average these contract by at least .1:
-{html.escape(learned) or "none"}. The mean log density at the truth exceeds that of a linear Gaussian
-posterior by {ridge.mean():.2f} ± {half:.2f} nats.</p>
+{html.escape(learned) or "none"}. The mean log density at the truth exceeds that of a linear
+Gaussian posterior by {ridge.mean():.2f} ± {half:.2f} nats.</p>
 {_image(figures.calibration(result), "calibration")}{_calibration_table(result)}</section>
 <section><h2>Provenance</h2><details><summary>Study, training and versions</summary>
 <pre>{html.escape(json.dumps(result.study.model_dump(), indent=1))}</pre>

@@ -200,4 +200,4 @@ def _load(model: Model, source: str) -> Callable[..., None]:
         "cache": True,
     }
     module.gather = numba.njit(**fast)(module.gather)
-    return numba.njit(parallel=True, **fast)(module.kernel)  # type: ignore[no-any-return]
+    return numba.njit(parallel=True, **fast)(module.kernel)

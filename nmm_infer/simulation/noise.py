@@ -46,9 +46,9 @@ def standard_normal(key_0, key_1, counter):
     """
     h = _mix(np.uint32(_mix(np.uint32(np.uint32(counter) ^ key_0)) + key_1))
     # 23 bits, centred: u is in (-1, 1), never at its ends, and symmetric.
-    u = (
-        np.float32(np.int32(np.uint32(h >> np.uint32(9)))) + np.float32(0.5)
-    ) * np.float32(2.0**-22) - np.float32(1.0)
+    u = (np.float32(np.int32(np.uint32(h >> np.uint32(9)))) + np.float32(0.5)) * np.float32(
+        2.0**-22
+    ) - np.float32(1.0)
     w = -log((np.float32(1.0) - u) * (np.float32(1.0) + u))
     c = w - np.float32(2.5)
     p = np.float32(2.81022636e-08)

@@ -22,10 +22,14 @@ from nmm_infer.workflow import Result, build_task, infer, with_truth
 __all__ = ["demo", "simulate_recording"]
 
 CHANNELS = (
-    "Fp1 Fpz Fp2 AF7 AF3 AFz AF4 AF8 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 "
-    "FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 "
-    "P8 PO7 PO3 POz PO4 PO8 O1 Oz O2 P9 P10 Iz"
-).split()
+    *("Fp1", "Fpz", "Fp2", "AF7", "AF3", "AFz", "AF4", "AF8"),
+    *("F7", "F5", "F3", "F1", "Fz", "F2", "F4", "F6", "F8"),
+    *("FT7", "FC5", "FC3", "FC1", "FCz", "FC2", "FC4", "FC6", "FT8"),
+    *("T7", "C5", "C3", "C1", "Cz", "C2", "C4", "C6", "T8"),
+    *("TP7", "CP5", "CP3", "CP1", "CPz", "CP2", "CP4", "CP6", "TP8"),
+    *("P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8"),
+    *("PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2", "P9", "P10", "Iz"),
+)
 EVENT = "stimulus"
 REGION = "lateraloccipital-rh"
 N_TRIALS = 100
@@ -62,7 +66,7 @@ def simulate_recording(study: Study) -> tuple[mne.io.RawArray, xr.DataArray]:
     truth : xarray.DataArray, dims (parameter)
         The true parameters: the column of Jansen and Rit (1995) in ``truth.attrs["region"]``.
     """
-    info = mne.create_info(CHANNELS, SFREQ, "eeg", verbose="error")
+    info = mne.create_info(list(CHANNELS), SFREQ, "eeg", verbose="error")
     info.set_montage("fsaverage_1005", verbose="error")
     head = template_head(info)
     task = replace(
