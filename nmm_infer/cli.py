@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from nmm_infer.errors import InputError
 
@@ -136,8 +135,9 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
     except InputError:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if not keep_campaign:
-        shutil.rmtree(store, ignore_errors=True)
+    for leftover in aside.iterdir():
+        if leftover.name.startswith(".") or (leftover == store and not keep_campaign):
+            shutil.rmtree(leftover, ignore_errors=True)
     if output.exists():
         shutil.rmtree(output)
     aside.rename(output)
@@ -147,11 +147,17 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
         console.print(f"  {output / file}", highlight=False, soft_wrap=True)
 
 
+class _Stderr(logging.Handler):
+    """One line a message, to whatever standard error is now (a progress bar may stand there)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"nmm-infer: {' '.join(self.format(record).split())}\n")
+
+
 def main() -> None:
     """Run the command line; bad input ends in one line on standard error and exit code 2."""
     warnings.filterwarnings("ignore")
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Stderr()])
     logging.getLogger("nmm_infer").setLevel(logging.INFO)
     try:
         app()

@@ -32,7 +32,7 @@ CHANNELS = (
 )
 EVENT = "stimulus"
 REGION = "lateraloccipital-rh"
-N_TRIALS = 100
+N_TRIALS = 200
 TRIAL = 1.2  # s from one stimulus to the next
 BEGIN = -0.45  # s from the beginning of a trial to its stimulus
 SFREQ = 250.0

@@ -127,7 +127,7 @@ class Study(BaseModel):
         default_factory=lambda: TrainingSettings(epochs=12, learning_rate=2e-3)
     )
     training: TrainingSettings = Field(
-        default_factory=lambda: TrainingSettings(epochs=25, learning_rate=2e-3)
+        default_factory=lambda: TrainingSettings(epochs=30, learning_rate=2e-3)
     )
     model: Literal["jansen_rit"] = "jansen_rit"
     seed: int = Field(0, ge=0)

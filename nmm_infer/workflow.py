@@ -29,7 +29,7 @@ from nmm_infer.scenarios import NetworkTask
 from nmm_infer.simulation import Clock
 from nmm_infer.study import SYNAPTIC, Study
 
-__all__ = ["Result", "build_task", "infer"]
+__all__ = ["Result", "build_task", "infer", "simulate_campaign", "with_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -322,9 +322,37 @@ def infer(
         return _infer(study, observation, observer, store)
 
 
-def _campaign(
-    study: Study, observation: Observation, stream: str, n: int, store: Any, description: str
+def simulate_campaign(
+    study: Study,
+    observation: Observation,
+    stream: str,
+    n: int,
+    store: str | Path | None = None,
+    *,
+    description: str = "Simulating",
 ) -> Campaign:
+    """Run the study's simulations for an observation.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    observation : Observation
+        Tells the regions and the number of trials in the average.
+    stream : str
+        ``"training"``, ``"calibration"``, ...: different streams share nothing.
+    n : int
+        Runs.
+    store : path, optional
+        See :func:`nmm_infer.campaign.run`.
+    description : str
+        Text of the progress bar.
+
+    Returns
+    -------
+    Campaign
+        Parameters and region signals.
+    """
     task = build_task(
         study, observation.head.regions, stream=stream, n_averages=observation.n_averages
     )
@@ -338,8 +366,13 @@ def _infer(study: Study, observation: Observation, observer: Observer, store: An
     sequences = observer.sequences(observation)
     region = regions[int(sequences.region[0])]
 
-    training = _campaign(
-        study, observation, "training", budget.training, store, "Simulating training runs"
+    training = simulate_campaign(
+        study,
+        observation,
+        "training",
+        budget.training,
+        store,
+        description="Simulating training runs",
     )
     estimator = PosteriorEstimator(
         study.encoder, study.density, study.training, study.pretraining
@@ -348,8 +381,12 @@ def _infer(study: Study, observation: Observation, observer: Observer, store: An
     seen = view.sequences()
     candidates = _candidates(view.campaign, seen.region, int(sequences.region[0]), regions)
 
-    fresh = _campaign(
-        study, observation, "calibration", budget.calibration, None, "Simulating fresh runs"
+    fresh = simulate_campaign(
+        study,
+        observation,
+        "calibration",
+        budget.calibration,
+        description="Simulating fresh runs",
     )
     fresh = fresh.select(fresh.valid)
     fresh_view = observer.view(fresh, "calibration")

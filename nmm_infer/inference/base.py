@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar, Self
 
 import mne
@@ -104,9 +105,11 @@ class Estimator(ABC):
             "versions": versions(),
         }
         # torch's initialisation has no door but the global generator: it is put back afterwards.
+        begin = perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._fit(view, self.prior_.to_unconstrained(view.theta).astype(np.float32), seed)
+        self.training_["seconds"] = round(perf_counter() - begin, 1)
         return self
 
     @abstractmethod

@@ -22,7 +22,7 @@ class EncoderSettings(BaseModel):
 
     backbone: Literal["bilstm", "transformer"] = Field("bilstm", description="kind of backbone")
     width: int = Field(64, ge=8, multiple_of=8, description="size of tokens and of the summary")
-    layers: int = Field(2, ge=1, description="layers of the backbone")
+    layers: int = Field(1, ge=1, description="layers of the backbone")
     patch: int = Field(4, ge=1, description="steps of the sequence that make one token")
 
 

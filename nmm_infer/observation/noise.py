@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import mne
 import numpy as np
@@ -17,10 +18,11 @@ __all__ = ["Noise", "noise_from_baseline", "noise_from_level"]
 AR_ORDER = 5
 
 
-def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
     """Symmetric square root of a covariance that may lack rank."""
     values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return np.asarray(root, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,16 @@ class Noise:
             raise InputError(
                 f"the noise knows {len(self.autocorrelation)} lags, {n_times} were asked for"
             )
-        space = (_root(self.spatial) * 1e6).astype(np.float32)  # in uV: safe in float32
-        time = _root(toeplitz(self.autocorrelation[:n_times])).astype(np.float32)
-        white = rng.standard_normal((n, len(self.channels), n_times), dtype=np.float32)
-        return np.asarray(
-            np.einsum("cd,ndt->nct", space, white @ time, optimize=True)
-        ) * np.float32(1e-6)
+        space, time = self._roots
+        white = rng.standard_normal((len(self.channels), n * n_times), dtype=np.float32)
+        coloured = (space @ white).reshape(-1, n_times) @ _root(time[:n_times, :n_times])
+        shape = (len(self.channels), n, n_times)
+        return np.ascontiguousarray(np.swapaxes(coloured.reshape(shape), 0, 1))
+
+    @cached_property
+    def _roots(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Root of the spatial covariance, and the temporal covariance itself."""
+        return _root(self.spatial), toeplitz(self.autocorrelation)
 
 
 def _autoregressive(autocovariance: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:

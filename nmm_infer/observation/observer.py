@@ -90,10 +90,10 @@ class Observer:
         )
         # nAm per V (eLORETA), so that sequences have readable units.
         self.scale = 1e9 if protocol.inverse == "eLORETA" else 1.0
-        self._course = operators.course.values * self.scale
-        self._power = operators.power.values * self.scale**2
+        self._course = (operators.course.values * self.scale).astype(np.float32)
+        self._power = (operators.power.values * self.scale**2).astype(np.float32)
         leadfield = head.leadfield.values
-        self._leadfield = leadfield - leadfield.mean(axis=0)
+        self._leadfield = (leadfield - leadfield.mean(axis=0)).astype(np.float32)
 
     @classmethod
     def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
@@ -158,10 +158,10 @@ class Observer:
         """Strength of each region, shape (n, region)."""
         if isinstance(self.protocol, EvokedProtocol):
             sensors = sensors[..., self.protocol.times > 0]
-        windows, times = sensors.shape[1], sensors.shape[3]
-        covariance = np.einsum("nwct,nwdt->ncd", sensors, sensors, optimize=True)
-        power = np.einsum("rcd,ncd->nr", self._power, covariance, optimize=True)
-        return np.asarray(np.sqrt(np.maximum(power, 0.0) / (windows * times)))
+        n, windows, channels, times = sensors.shape
+        covariance = (sensors @ np.swapaxes(sensors, -1, -2)).sum(axis=1) / (windows * times)
+        power = covariance.reshape(n, -1) @ self._power.reshape(-1, channels**2).T
+        return np.asarray(np.sqrt(np.maximum(power, 0.0)))
 
     def _reduce(self, sensors: NDArray[Any]) -> Sequences:
         """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
@@ -173,7 +173,7 @@ class Observer:
             region = self._strength(sensors).argmax(axis=1)
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
-        chosen = np.einsum("nc,nwct->nwt", self._course[region], sensors, optimize=True)
+        chosen = (self._course[region][:, None, None] @ sensors)[:, :, 0]
         evoked = isinstance(protocol, EvokedProtocol)
         values = chosen[:, 0] if evoked else self._spectrum(chosen)
         return Sequences(values.astype(np.float32), region)
@@ -195,8 +195,8 @@ class View:
     """A campaign as an observer sees it.
 
     Noise-free sensor signals are computed once; sensor noise is drawn afresh for every epoch of
-    training, from a stream that depends on the seed, the stream's name, the epoch and the
-    position only.
+    training, from a stream that depends on the seed, the stream's name, the epoch and the runs in
+    the view.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class View:
         return self.campaign.theta
 
     def select(self, positions: NDArray[np.int64]) -> View:
-        """Return a view of some of the runs, with the same noise for the same runs."""
+        """Return a view of some of the runs; its noise is its own."""
         part = View(self.observer, self.campaign.select(positions), self.stream)
         if self._clean is not None:
             part._clean = self._clean[positions]
@@ -249,7 +249,6 @@ class View:
         n_channels = len(observer.head.channels)
         n_times = len(protocol.times) // protocol.n_windows
         clean = np.empty((len(self), n_channels, len(protocol.times)), np.float32)
-        leadfield = observer._leadfield.astype(np.float32)
         theta = self.theta.to_series().unstack("parameter")
         scale, ratio = theta["source_scale"].to_numpy(), theta["background"].to_numpy()
         focus = data["focus"].values
@@ -260,7 +259,7 @@ class View:
             weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
             weight[np.arange(len(weight)), focus[rows]] = 1.0
             moment = potential * (weight * scale[rows, None]).astype(np.float32)[..., None]
-            clean[rows] = (leadfield @ moment) @ operator
+            clean[rows] = (observer._leadfield @ moment) @ operator
         shape = (len(self), n_channels, protocol.n_windows, n_times)
         return np.ascontiguousarray(np.moveaxis(clean.reshape(shape), 2, 1))
 

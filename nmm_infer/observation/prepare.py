@@ -94,7 +94,7 @@ def observe(
     noise = _noise(steps, info, protocol, noise_cov)
     return Observation(
         data, head, noise, info, mask, steps.n_averages, steps.band,
-        (*notes, *steps.notes, *head.notes),
+        tuple(dict.fromkeys((*notes, *steps.notes, *head.notes))),
     )  # fmt: skip
 
 

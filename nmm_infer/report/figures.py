@@ -203,11 +203,12 @@ def densities(result: Result) -> Figure:
         low, high = parameter.quantile([0.002, 0.998])
         x = np.linspace(low, high, 400)
         u = parameter.cumulative(posterior)
-        # Densities are estimated in probit space and mapped back: no mass leaks over a bound.
-        z = stats.norm.ppf(np.clip(u, 1e-9, 1 - 1e-9))
-        zx = stats.norm.ppf(np.clip(parameter.cumulative(x), 1e-9, 1 - 1e-9))
+        # Smoothed on the scale of the prior's probability, where the prior is flat on (0, 1), with
+        # reflection at both ends: no mass leaks over a bound.
+        smooth = stats.gaussian_kde(u)
+        ux = parameter.cumulative(x)
         prior = np.exp(parameter.log_density(x))
-        density = stats.gaussian_kde(z)(zx) / stats.norm.pdf(zx) * prior
+        density = (smooth(ux) + smooth(-ux) + smooth(2 - ux)) * prior
         axes.fill_between(x, prior, color=PRIOR, alpha=0.45, lw=0, label="prior")
         axes.plot(x, density, color=POSTERIOR, lw=1.8, label="posterior")
         axes.fill_between(x, density, color=POSTERIOR, alpha=0.18, lw=0)

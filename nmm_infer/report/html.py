@@ -25,7 +25,7 @@ main{max-width:1080px;margin:0 auto;padding:32px 20px 60px}
 header h1{font-size:27px;margin:0 0 4px;letter-spacing:-.01em}header p{margin:0;color:var(--soft)}
 section{background:#fff;border:1px solid var(--line);border-radius:12px;padding:20px 24px;
 margin-top:20px}h2{font-size:18px;margin:0 0 6px}section>p{margin:4px 0 12px;color:#374151}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px;margin-top:20px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(185px,1fr));gap:12px;margin-top:20px}
 .card{background:#fff;border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 .card b{display:block;font-size:20px;line-height:1.25;margin:2px 0}.card span{color:var(--soft);
 font-size:13px}.card.good{border-top:4px solid var(--good)}
@@ -61,6 +61,15 @@ def _card(state: str, label: str, value: str, note: str) -> str:
     )
 
 
+def _best(result: Result) -> tuple[str, str]:
+    """Name the synaptic parameter that this recording tells most about."""
+    names = [n for n in SYNAPTIC if n in result.estimator.prior_.names]
+    shares = result.summary()["contraction"].sel(parameter=names).values
+    if not len(shares) or shares.max() < 0.1:
+        return "none", "no synaptic parameter contracts by .1 for this recording"
+    return names[shares.argmax()], f"posterior variance {shares.max():.0%} below the prior's"
+
+
 def _cards(result: Result) -> str:
     calibration, checks = result.calibration, result.checks
     gap = float(calibration["gap"].max())
@@ -68,8 +77,6 @@ def _cards(result: Result) -> str:
     half = 1.96 * gain.std() / np.sqrt(len(gain))
     chance = checks["misspecification_p_value"]
     distance = checks["predictive_p_distance"]
-    best = result.summary()["contraction"].sel(parameter=list(SYNAPTIC))
-    name = str(best.coords["parameter"].values[best.values.argmax()])
     fits = (
         "good"
         if min(chance, distance) > 0.05
@@ -85,10 +92,7 @@ def _cards(result: Result) -> str:
                 "info", "Region", result.region,
                 f"in {share:.0%} of simulations with this choice the generator was this region",
             ),
-            _card(
-                "info", "Best determined gain, constant or strength", name,
-                f"posterior variance {float(best.max()):.0%} below the prior's",
-            ),
+            _card("info", "Best determined synaptic parameter", *_best(result)),
             _card(
                 "good" if gain.mean() - half > 0 else "bad", "Information, on fresh simulations",
                 f"{gain.mean():+.2f} nats", f"over the prior, 95 % interval ± {half:.2f}",
@@ -201,7 +205,7 @@ Nuisances (grey) are inferred together with the rest and so are accounted for.</
 <section><h2>Prior and posterior</h2>{_image(figures.densities(result), "prior and posterior")}
 </section>
 <section><h2>The recording</h2>{_image(figures.recording(result), "recording")}
-<ul>{"".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(observation.notes))}</ul>
+<ul>{"".join(f"<li>{html.escape(note)}</li>" for note in observation.notes)}</ul>
 </section>
 <section><h2>Where the activity was</h2>
 <p>{protocol.inverse} on a template head. Simulations went through the same choice of region;

@@ -1,0 +1,139 @@
+"""Measure the main job: information, calibration and training time.
+
+    python -m experiments.main_job --output experiments/results/main_job.json
+    python -m experiments.main_job --table experiments/results/main_job.json
+
+The recording is that of the demonstration. Posteriors are scored on fresh simulated recordings
+(the study's calibration budget), which no part of the training has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nmm_infer._progress import show_progress
+from nmm_infer.demonstration import EVENT, simulate_recording
+from nmm_infer.diagnostics import calibrate
+from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
+from nmm_infer.observation import Observer, observe
+from nmm_infer.study import SYNAPTIC, Study
+from nmm_infer.workflow import simulate_campaign
+
+
+def interval(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval (normal) of independent values."""
+    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    return {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
+
+
+def measure(study: Study) -> dict:
+    """Run everything and return a JSON-ready record."""
+    raw, _ = simulate_recording(study)
+    observation = observe(raw, study.protocol, events=EVENT)
+    observer = Observer.like(observation, study.protocol, seed=study.seed)
+    begin = time.perf_counter()
+    training = simulate_campaign(study, observation, "training", study.budget.training)
+    seconds = {"training_campaign": time.perf_counter() - begin}
+    fresh = simulate_campaign(study, observation, "calibration", study.budget.calibration)
+    view = observer.view(fresh.select(fresh.valid), "calibration")
+    prior = study.build_prior()
+    record: dict = {
+        "command": "python -m experiments.main_job",
+        "seed": study.seed,
+        "study": study.model_dump(),
+        "versions": versions(),
+        "cores": os.cpu_count(),
+        "failed_runs": len(fresh) - len(fresh.valid),
+    }
+    for name, names in {"all": prior.names, "synaptic": list(SYNAPTIC)}.items():
+        chosen = prior.select(names)
+        estimator = PosteriorEstimator(
+            study.encoder, study.density, study.training, study.pretraining
+        ).fit(training, observer, chosen, seed=study.seed)
+        ridge = RidgeGaussian().fit(training, observer, chosen, seed=study.seed)
+        result = calibrate(estimator, view, seed=study.seed)
+        linear = calibrate(ridge, view, seed=study.seed)
+        gain = result["log_density_gain"].values
+        difference = gain - linear["log_density_gain"].values
+        parameters = {
+            str(p): {
+                "gap": float(result["gap"].sel(parameter=p)),
+                "coverage_50": float(result["coverage"].sel(parameter=p, level=0.5)),
+                "coverage_90": float(result["coverage"].sel(parameter=p, level=0.9)),
+                "contraction": float(result["contraction"].sel(parameter=p)),
+                "r2": float(result["r2"].sel(parameter=p)),
+                "nrmse": float(result["nrmse"].sel(parameter=p)),
+                "slope": float(result["slope"].sel(parameter=p)),
+                "ridge_r2": float(linear["r2"].sel(parameter=p)),
+            }
+            for p in result.coords["parameter"].values
+        }
+        record[name] = {
+            "gain_over_prior_nats": interval(gain),
+            "gain_over_ridge_nats": interval(difference),
+            "largest_gap": float(result["gap"].max()),
+            "band": result.attrs["band"],
+            "calibrated": bool(result.attrs["passed"]),
+            "ridge_largest_gap": float(linear["gap"].max()),
+            "parameters": parameters,
+        }
+        seconds[f"training_{name}"] = estimator.training_["seconds"]
+    record["seconds"] = seconds
+    return record
+
+
+def table(record: dict) -> str:
+    """Return the record as Markdown."""
+    rows = ["| fresh runs | posterior of | over the prior, nats | over ridge-Gaussian, nats |"]
+    rows[0] += " largest rank gap (band) | training, s |"
+    rows.append("|---|---|---|---|---|---|")
+    for name, label in {"all": "all parameters", "synaptic": "A, B, a, b, C only"}.items():
+        part = record[name]
+
+        def show(key: str, part: dict = part) -> str:
+            g = part[key]
+            return f"{g['mean']:.2f} [{g['low']:.2f}, {g['high']:.2f}]"
+
+        rows.append(
+            f"| {record['study']['budget']['calibration']:,} | {label} "
+            f"| {show('gain_over_prior_nats')} | {show('gain_over_ridge_nats')} "
+            f"| {part['largest_gap']:.3f} ({part['band']:.3f}) "
+            f"| {record['seconds'][f'training_{name}']:.0f} |"
+        )
+    rows += ["", "| parameter | contraction | R² | nRMSE | slope | 90 % coverage | ridge R² |"]
+    rows.append("|---|---|---|---|---|---|---|")
+    for name, row in record["all"]["parameters"].items():
+        rows.append(
+            f"| {name} | {row['contraction']:.2f} | {row['r2']:.2f} | {row['nrmse']:.2f} "
+            f"| {row['slope']:.2f} | {row['coverage_90']:.2f} | {row['ridge_r2']:.2f} |"
+        )
+    rows.append("| predict the mean | 0 | 0 | 1 | 0 | - | 0 |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="results file to write")
+    parser.add_argument("--table", type=Path, help="results file to print as Markdown")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())))
+        return
+    if arguments.output is None:
+        parser.error("name --output or --table")
+    with show_progress():
+        record = measure(Study.evoked().replace(seed=arguments.seed))
+    arguments.output.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The contract of every estimator, on the same campaign; and closed-form posteriors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+import torch
+from conftest import TOY_PRIOR, ToyObserver, toy_campaign
+from scipy import stats
+
+from nmm_infer.anatomy import Head
+from nmm_infer.campaign import Campaign
+from nmm_infer.errors import InputError
+from nmm_infer.inference import (
+    DensitySettings,
+    Estimator,
+    PosteriorEstimator,
+    PosteriorMixin,
+    Regressor,
+    RidgeGaussian,
+    load_estimator,
+)
+from nmm_infer.networks import EncoderSettings
+from nmm_infer.observation import Observer, View, observe
+from nmm_infer.parameters import Prior
+from nmm_infer.scenarios import NetworkTask
+from nmm_infer.training import TrainingSettings
+
+ONCE = TrainingSettings(epochs=1, batch_size=64)
+LSTM = EncoderSettings(width=8, layers=1, patch=8)
+ATTENTION = EncoderSettings(backbone="transformer", width=8, layers=1, patch=8)
+
+
+def _flow(encoder: EncoderSettings, kind: str) -> Callable[[], Estimator]:
+    density = DensitySettings(kind=kind, transforms=1, hidden=8)
+    return lambda: PosteriorEstimator(encoder, density, ONCE, ONCE)
+
+
+MAKE: dict[str, Callable[[], Estimator]] = {
+    "ridge": RidgeGaussian,
+    "regressor-bilstm": lambda: Regressor(LSTM, ONCE),
+    "regressor-transformer": lambda: Regressor(ATTENTION, ONCE),
+    "npe-bilstm-nsf": _flow(LSTM, "nsf"),
+    "npe-transformer-maf": _flow(ATTENTION, "maf"),
+}
+
+
+@pytest.fixture(scope="module")
+def fresh(observer: Observer, campaign: Campaign) -> View:
+    return observer.view(campaign.select(slice(0, 20)), "test")
+
+
+def _answers(estimator: Estimator, view: View, seed: int = 0) -> list[np.ndarray]:
+    """Everything that an estimator says, as arrays."""
+    if isinstance(estimator, PosteriorMixin):
+        draws = estimator.posterior(view, n_draws=30, seed=seed)
+        return [draws.values, estimator.log_prob(view.theta, view)]
+    assert isinstance(estimator, Regressor)
+    return [estimator.predict(view).values]
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_contract(
+    kind: str, campaign: Campaign, observer: Observer, task: NetworkTask, fresh: View,
+    tmp_path: Path, random_state_guard: None,
+) -> None:  # fmt: skip
+    estimator = MAKE[kind]()
+    for call in (
+        lambda: estimator.sequences(fresh),
+        lambda: estimator.save(tmp_path / "no"),
+        lambda: _answers(estimator, fresh),
+    ):
+        with pytest.raises(InputError, match="not been fitted yet"):
+            call()
+    assert not (tmp_path / "no").exists()
+
+    prior = task.prior
+    assert estimator.fit(campaign, observer, prior, seed=5) is estimator
+    free = [p.name for p in prior.parameters if p.distribution != "fixed"]
+    assert estimator.prior_.names == free
+    assert "noise" not in free
+    assert estimator.protocol_ == observer.protocol
+    assert estimator.training_["runs"] == 240
+    assert estimator.training_["seed"] == 5
+    assert estimator.training_["channels"] == observer.head.channels
+    assert estimator.training_["campaign"] == campaign.fingerprint
+
+    first = _answers(estimator, fresh)
+    assert all(np.isfinite(values).all() for values in first)
+    for one, other in zip(first, _answers(estimator, fresh), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    # Within the bounds of the prior, and not at its edges only.
+    low = np.array([p.low if p.distribution != "signed_lognormal" else -np.inf
+                    for p in estimator.prior_.parameters])  # fmt: skip
+    high = np.array([p.high if p.distribution != "signed_lognormal" else np.inf
+                     for p in estimator.prior_.parameters])  # fmt: skip
+    assert (first[0] >= low).all() and (first[0] <= high).all()
+
+    # Names, units, shapes.
+    if isinstance(estimator, PosteriorMixin):
+        draws = estimator.posterior(fresh, n_draws=30, seed=0)
+        assert draws.dims == ("simulation", "draw", "parameter")
+        assert draws.shape == (20, 30, len(free))
+        assert draws.coords["parameter"].values.tolist() == free
+        assert draws.coords["unit"].values.tolist() == estimator.prior_.units
+        assert (_answers(estimator, fresh, seed=1)[0] != first[0]).any()
+        shuffled = fresh.theta.sel(parameter=free[::-1])
+        np.testing.assert_array_equal(estimator.log_prob(shuffled, fresh), first[1])
+
+    # Save and load.
+    folder = estimator.save(tmp_path / "saved")
+    assert {p.name for p in folder.iterdir()} == {"estimator.json", "weights.safetensors"}
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+    description = json.loads((folder / "estimator.json").read_text())
+    assert {p["name"] for p in description["prior"]} == set(free)
+    assert "torch" in description["training"]["versions"]
+    loaded = load_estimator(folder)
+    assert type(loaded) is type(estimator)
+    assert loaded.prior_ == estimator.prior_
+    assert loaded.protocol_ == estimator.protocol_
+    assert loaded.training_ == json.loads(json.dumps(estimator.training_))
+    for one, other in zip(first, _answers(loaded, fresh), strict=True):
+        np.testing.assert_array_equal(one, other)
+    estimator.save(folder)  # an estimator replaces an estimator
+
+    # The same seed gives the same weights.
+    again = MAKE[kind]().fit(campaign, observer, prior, seed=5)
+    for name, weights in again._state()[1].items():
+        assert torch.equal(weights, estimator._state()[1][name]), name
+    if kind != "ridge":
+        torch.rand(3)  # the global state is not where the weights come from
+        torch.manual_seed(123)
+        other = MAKE[kind]().fit(campaign, observer, prior, seed=6)
+        same = [torch.equal(w, estimator._state()[1][n]) for n, w in other._state()[1].items()]
+        assert not all(same)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "regressor-bilstm"])
+def test_order_of_parameters_is_by_name(
+    kind: str, campaign: Campaign, observer: Observer, task: NetworkTask, fresh: View
+) -> None:
+    few = task.prior.select(["source_scale", "A", "stimulus_onset"])
+    estimator = MAKE[kind]().fit(campaign, observer, few)
+    assert estimator.prior_.names == ["source_scale", "A", "stimulus_onset"]
+    values = _answers(estimator, fresh)[0]
+    onset = values[..., 2]
+    assert (onset >= 0.03).all() and (onset <= 0.1).all()
+    assert (values[..., 1] >= 2.6).all() and (values[..., 1] <= 4.5).all()
+    with pytest.raises(InputError, match="no parameter 'gamma_ray'"):
+        task.prior.select(["gamma_ray"])
+
+
+def test_failed_runs_are_left_out(
+    campaign: Campaign, observer: Observer, task: NetworkTask
+) -> None:
+    data = campaign.dataset.copy(deep=True)
+    data["potential"][7] = np.nan
+    data["status"][7] = 1
+    estimator = RidgeGaussian().fit(Campaign(data), observer, task.prior)
+    assert estimator.training_["runs"] == 239
+    assert estimator.training_["failed_runs"] == 1
+    assert np.isfinite(estimator.coefficients_).all()
+
+
+def test_an_mne_object_is_asked_about_directly(
+    campaign: Campaign, observer: Observer, task: NetworkTask, head: Head, info: mne.Info
+) -> None:
+    estimator = RidgeGaussian().fit(campaign, observer, task.prior)
+    rng = np.random.default_rng(0)
+    plain = mne.create_info(list(info["ch_names"]), 250.0, "eeg", verbose="error")
+    raw = mne.io.RawArray(1e-5 * rng.standard_normal((32, 5000)), plain, verbose="error")
+    raw.set_annotations(mne.Annotations(np.arange(2, 18), 0.0, "go"))
+    direct = estimator.posterior(raw, head, events="go", n_draws=10)
+    observation = observe(raw, observer.protocol, events="go", head=head)
+    np.testing.assert_array_equal(direct, estimator.posterior(observation, n_draws=10))
+    assert direct.shape[:2] == (1, 10)
+
+
+@pytest.mark.parametrize("damage", ["missing", "class", "cut"])
+def test_folders_without_an_estimator(
+    damage: str, toy: ToyObserver, tmp_path: Path
+) -> None:
+    folder = RidgeGaussian().fit(toy_campaign(200), toy, TOY_PRIOR).save(tmp_path / "e")
+    if damage == "missing":
+        (folder / "weights.safetensors").unlink()
+    elif damage == "class":
+        text = (folder / "estimator.json").read_text()
+        (folder / "estimator.json").write_text(text.replace("ridge_gaussian", "os.system"))
+    else:
+        content = (folder / "estimator.json").read_bytes()
+        (folder / "estimator.json").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="does not hold a saved estimator"):
+        load_estimator(folder)
+
+
+def test_cut_off_weights(toy: ToyObserver, tmp_path: Path) -> None:
+    folder = RidgeGaussian().fit(toy_campaign(200), toy, TOY_PRIOR).save(tmp_path / "e")
+    content = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="does not hold a saved estimator"):
+        load_estimator(folder)
+
+
+# Closed-form posteriors
+
+
+def _exact(toy: ToyObserver, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return stats.multivariate_normal(np.zeros(3), toy.covariance).logpdf(z - toy.mean(x))
+
+
+def test_ridge_gaussian_is_the_exact_posterior_of_a_linear_problem(toy: ToyObserver) -> None:
+    estimator = RidgeGaussian().fit(toy_campaign(4000), toy, TOY_PRIOR)
+    view = toy.view(toy_campaign(1000, "test"), "test")
+    x = view.sequences().values
+    z = TOY_PRIOR.to_unconstrained(view.theta)
+    exact = _exact(toy, z, x)
+    got = estimator._log_prob(z.astype(np.float32), x)
+    assert (exact - got).mean() == pytest.approx(0.0, abs=0.05)
+    assert np.abs(exact - got).max() < 1.0
+    np.testing.assert_allclose(estimator.covariance_, toy.covariance, atol=0.06)
+    np.testing.assert_allclose(estimator._mean(x), toy.mean(x), atol=0.15)
+    # In the parameters' own units.
+    own = estimator.log_prob(view.theta, view)
+    np.testing.assert_allclose(own - TOY_PRIOR.log_prob(view.theta),
+                               got - stats.norm.logpdf(z).sum(axis=1), atol=1e-4)  # fmt: skip
+    draws = estimator._sample(x[:3], 20_000, 0)
+    np.testing.assert_allclose(draws.mean(axis=1), estimator._mean(x[:3]), atol=0.03)
+    for part in draws:
+        np.testing.assert_allclose(np.cov(part.T), estimator.covariance_, atol=0.03)
+
+
+def test_a_density_integrates_to_one_in_the_units_of_the_parameter(toy: ToyObserver) -> None:
+    alone = TOY_PRIOR.select(["alpha"])
+    estimator = RidgeGaussian().fit(toy_campaign(500), toy, alone)
+    view = toy.view(toy_campaign(1, "test"), "test")
+    x = view.sequences()
+    grid = np.linspace(1.0005, 3.9995, 3000)
+    repeated = type(x)(np.repeat(x.values, len(grid), axis=0), np.zeros(len(grid), int))
+    density = np.exp(estimator.log_prob(alone.label(grid[:, None]), repeated))
+    assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_network_learns_the_linear_problem(
+    toy: ToyObserver, toy_posterior: PosteriorEstimator
+) -> None:
+    view = toy.view(toy_campaign(500, "test"), "test")
+    x = view.sequences().values
+    z = TOY_PRIOR.to_unconstrained(view.theta)
+    prior = stats.norm.logpdf(z).sum(axis=1)
+    exact = _exact(toy, z, x)
+    learned = toy_posterior._log_prob(z.astype(np.float32), x)
+    possible = (exact - prior).mean()
+    assert possible > 2.0
+    assert (learned - prior).mean() > 0.75 * possible
+    assert (learned - exact).mean() < 0.02  # nothing beats the truth
+    # So does the regressor that it was pretrained as.
+    prediction = toy_posterior.regressor_.predict(view)
+    error = TOY_PRIOR.to_unconstrained(prediction) - toy.mean(x)
+    assert np.sqrt((error[:, 0] ** 2).mean()) < 0.3
+    losses = toy_posterior.training_["validation_loss"]
+    assert 1 <= len(losses) <= 6
+    assert min(losses) < losses[0] or losses[0] < 0
+
+
+def test_to_sbi_is_the_same_density(toy: ToyObserver, toy_posterior: PosteriorEstimator) -> None:
+    view = toy.view(toy_campaign(4, "test"), "test")
+    x = view.sequences().values
+    z = TOY_PRIOR.to_unconstrained(view.theta).astype(np.float32)
+    posterior = toy_posterior.to_sbi()
+    expected = [
+        float(posterior.log_prob(torch.as_tensor(a[None]), torch.as_tensor(b[None])))
+        for a, b in zip(z, x, strict=True)
+    ]
+    np.testing.assert_allclose(toy_posterior._log_prob(z, x), expected, atol=1e-4)
+
+
+def test_draws_have_the_density(toy: ToyObserver, toy_posterior: PosteriorEstimator) -> None:
+    x = toy.view(toy_campaign(3, "test"), "test").sequences().values
+    draws = toy_posterior._sample(x, 4000, 0)
+    near = toy.mean(x)
+    np.testing.assert_allclose(draws.mean(axis=1), near, atol=0.6)
+    # The mean log density of own draws is minus the entropy: close to the exact one's.
+    entropy = -toy_posterior._log_prob(draws[0], np.repeat(x[:1], 4000, axis=0)).mean()
+    exact = stats.multivariate_normal(near[0], toy.covariance).entropy()
+    assert entropy == pytest.approx(exact, abs=0.6)
+
+
+def test_priors_of_saved_estimators_round_trip() -> None:
+    assert Prior.from_dict(json.loads(json.dumps(TOY_PRIOR.to_dict()))) == TOY_PRIOR
