@@ -46,10 +46,10 @@ lint: install
 	$(BIN)/codespell
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
 
 test-all: lint
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(MAKE) docs
 
 format: install

@@ -144,6 +144,7 @@ class Result:
         """Study, versions, training and notes, as attributes of a file."""
         return {
             "inference_library": "nmm_infer",
+            "recording": self.observation.source,
             "region": self.region,
             "study": self.study.model_dump_json(),
             "training": json.dumps(self.estimator.training_),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nmm_infer._progress import stage
 from nmm_infer.campaign.task import DIVERGED, OK, PENDING, Task
 from nmm_infer.errors import InputError
+from nmm_infer.parameters import Prior
 
 __all__ = ["Campaign", "run"]
 
@@ -52,6 +53,14 @@ class Campaign:
     def valid(self) -> NDArray[np.int64]:
         """Positions of the runs that ended well."""
         return np.flatnonzero(self.dataset["status"].values == OK)
+
+    @property
+    def prior(self) -> Prior:
+        """Prior that the parameters were drawn from, as the task tells it."""
+        task = json.loads(self.dataset.attrs["task"])
+        if "prior" not in task:
+            raise InputError("this campaign's task names no prior: give one")
+        return Prior.from_dict(task["prior"])
 
     @property
     def fingerprint(self) -> str:

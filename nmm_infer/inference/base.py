@@ -73,7 +73,14 @@ class Estimator(ABC):
         if "name" in vars(cls):
             _CLASSES[cls.name] = cls
 
-    def fit(self, campaign: Campaign, observer: Observer, prior: Prior, *, seed: int = 0) -> Self:
+    def fit(
+        self,
+        campaign: Campaign,
+        observer: Observer,
+        prior: Prior | None = None,
+        *,
+        seed: int = 0,
+    ) -> Self:
         """Learn from the valid runs of a campaign.
 
         Parameters
@@ -82,8 +89,9 @@ class Estimator(ABC):
             Training runs.
         observer : Observer
             Head, noise and protocol.
-        prior : Prior
+        prior : Prior, optional
             The parameters to estimate, a selection of the campaign's; fixed ones are left out.
+            All of the campaign's without.
         seed : int
             Seed of initial weights and of the order of training.
 
@@ -91,6 +99,7 @@ class Estimator(ABC):
         -------
         self
         """
+        prior = campaign.prior if prior is None else prior
         self.prior_ = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
         self.protocol_ = observer.protocol
         view = observer.view(campaign.select(campaign.valid), "training")

@@ -37,6 +37,8 @@ class Observation:
         Pass band of the data in Hz, the filters of the recorder included.
     notes : tuple of str
         What was left out or assumed, in sentences.
+    source : str
+        Name of the recording's file, or the comment of an average.
     """
 
     data: xr.DataArray
@@ -47,6 +49,7 @@ class Observation:
     n_averages: int
     band: tuple[float, float]
     notes: tuple[str, ...] = field(default=())
+    source: str = ""
 
     def to_evoked(self) -> mne.Evoked:
         """Return the (first window of the) data as MNE knows them, average reference included."""

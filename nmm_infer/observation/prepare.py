@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import mne
@@ -94,7 +95,7 @@ def observe(
     noise = _noise(steps, info, protocol, noise_cov)
     return Observation(
         data, head, noise, info, mask, steps.n_averages, steps.band,
-        tuple(dict.fromkeys((*notes, *steps.notes, *head.notes))),
+        tuple(dict.fromkeys((*notes, *steps.notes, *head.notes))), _source(recording),
     )  # fmt: skip
 
 
@@ -106,6 +107,14 @@ class _Steps:
     baseline_averages: int
     band: tuple[float, float]
     notes: tuple[str, ...]
+
+
+def _source(recording: Recording) -> str:
+    """Name of the file that a recording came from; an average tells its comment."""
+    if isinstance(recording, mne.Evoked):
+        return str(recording.comment or "")
+    files = recording.filenames if isinstance(recording, mne.io.BaseRaw) else [recording.filename]
+    return Path(files[0]).name if files and files[0] else ""
 
 
 def _window_times(protocol: Protocol) -> NDArray[np.float64]:

@@ -112,6 +112,17 @@ class _History(Callback):
 
 
 @contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: these networks are too small for more to help."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     names = ("lightning.pytorch", "lightning.fabric", "lightning")
     loggers = [logging.getLogger(name) for name in names]
@@ -168,6 +179,7 @@ def train(
         tempfile.TemporaryDirectory() as folder,
         stage(description, settings.epochs) as advance,
         _quiet(),
+        _one_thread(),
     ):
         history = _History(advance)
         best = ModelCheckpoint(Path(folder), monitor="validation", save_weights_only=True)
