@@ -44,7 +44,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"plot_.*\.py",
     "ignore_pattern": r"__init__\.py",
     "copyfile_regex": r"",
-    "image_scrapers": ("matplotlib", "gallery_figures.scraper"),
+    "image_scrapers": ("gallery_figures.scraper", "matplotlib"),
     "reset_modules": ("matplotlib",),
     "remove_config_comments": True,
     "show_memory": False,

@@ -65,12 +65,9 @@ def infer(
 
     plan = None if study is None else Study.read(study)
     signals = read_recording(recording)
-    if seed is not None:
-        default = Study.evoked if events is not None else Study.spontaneous
-        plan = (plan or default()).replace(seed=seed)
 
     def job(store: Path) -> Result:
-        return run(signals, plan, events=events, region=region, store=store)
+        return run(signals, plan, events=events, region=region, seed=seed, store=store)
 
     _run(job, output, keep_campaign, title=recording.name)
 

@@ -76,10 +76,12 @@ class PriorRange(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    distribution: Literal["uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"]
-    low: float
-    high: float = float("nan")
-    source: str = "the study"
+    distribution: Literal["uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"] = (
+        Field(description="family of the prior")
+    )
+    low: float = Field(description="lower bound, median magnitude, or fixed value")
+    high: float = Field(float("nan"), description="upper bound, or geometric standard deviation")
+    source: str = Field("the study", description="where the range comes from")
 
 
 class Budget(BaseModel):
@@ -129,8 +131,8 @@ class Study(BaseModel):
     training: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings(epochs=30, learning_rate=2e-3)
     )
-    model: Literal["jansen_rit"] = "jansen_rit"
-    seed: int = Field(0, ge=0)
+    model: Literal["jansen_rit"] = Field("jansen_rit", description="model of all regions")
+    seed: int = Field(0, ge=0, description="seed of everything random")
 
     @classmethod
     def evoked(cls) -> Self:
@@ -161,10 +163,15 @@ class Study(BaseModel):
             raise InputError(f"{path}: no such study file") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"{path}: not a TOML file ({error})") from error
-        if isinstance(table.get("protocol"), dict):
-            table["protocol"].setdefault("kind", "evoked")
+        protocol = table.get("protocol")
+        spontaneous = isinstance(protocol, dict) and protocol.get("kind") == "spontaneous"
+        # What the file leaves out, of a table too, is that of the default study of its kind.
+        defaults = (cls.spontaneous() if spontaneous else cls.evoked()).model_dump()
+        for name, entry in defaults.items():
+            if isinstance(entry, dict) and isinstance(table.get(name), dict):
+                table[name] = {**entry, **table[name]}
         try:
-            study = cls.model_validate(table)
+            study = cls.model_validate({**defaults, **table})
             study.build_prior()
         except ValidationError as error:
             raise InputError(f"{path}: {_first(error)}") from error

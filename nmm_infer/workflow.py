@@ -264,6 +264,7 @@ def infer(
     *,
     events: str | None = None,
     region: str | None = None,
+    seed: int | None = None,
     head: Head | None = None,
     noise_cov: mne.Covariance | None = None,
     store: str | Path | None = None,
@@ -286,6 +287,8 @@ def infer(
         Events to average over, for a Raw or Epochs.
     region : str, optional
         Region whose column is inferred; without (and without one in the study) the strongest.
+    seed : int, optional
+        Seed of everything random; the study's without.
     head : Head, optional
         Forward model; the template head without.
     noise_cov : mne.Covariance, optional
@@ -312,6 +315,8 @@ def infer(
         raise InputError("events were named, but the study's protocol is spontaneous")
     if region is not None:
         study = study.replace(protocol={"region": region})
+    if seed is not None:
+        study = study.replace(seed=seed)
     with show_progress(progress):
         with stage("Head model and source imaging", 2) as advance:
             observation = observe(

@@ -51,10 +51,16 @@ def _cache(request: pytest.FixtureRequest) -> None:
         os.environ["NMM_INFER_CACHE"] = str(request.config.cache.mkdir("nmm_infer"))
 
 
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """Folder that all workers of this run of the tests share, and no other run."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def lock(tmp_path_factory: pytest.TempPathFactory) -> FileLock:
     """One worker at a time, so that the second finds what the first has built."""
-    return FileLock(tmp_path_factory.getbasetemp().parent / "nmm_infer.lock")
+    return FileLock(_shared(tmp_path_factory) / "nmm_infer.lock")
 
 
 @pytest.fixture(scope="session")
@@ -196,16 +202,21 @@ def toy() -> ToyObserver:
 
 
 @pytest.fixture(scope="session")
-def toy_posterior(toy: ToyObserver) -> Any:
+def toy_posterior(
+    toy: ToyObserver, lock: FileLock, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """A small network that has learned the closed-form problem."""
-    from nmm_infer.inference import DensitySettings, PosteriorEstimator
+    from nmm_infer.inference import DensitySettings, PosteriorEstimator, load_estimator
     from nmm_infer.networks import EncoderSettings
     from nmm_infer.training import TrainingSettings
 
-    estimator = PosteriorEstimator(
-        EncoderSettings(width=16, layers=1),
-        DensitySettings(kind="maf", transforms=2, hidden=16),
-        TrainingSettings(epochs=6, batch_size=64, learning_rate=5e-3),
-        TrainingSettings(epochs=5, batch_size=64, learning_rate=5e-3),
-    )
-    return estimator.fit(toy_campaign(2000), toy, TOY_PRIOR)
+    folder = _shared(tmp_path_factory) / "toy_posterior"
+    with lock:  # the second worker reads what the first has learned
+        if not folder.exists():
+            PosteriorEstimator(
+                EncoderSettings(width=16, layers=1),
+                DensitySettings(kind="maf", transforms=2, hidden=16),
+                TrainingSettings(epochs=5, batch_size=64, learning_rate=1e-2),
+                TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2),
+            ).fit(toy_campaign(2000), toy, TOY_PRIOR).save(folder)
+    return load_estimator(folder)

@@ -30,10 +30,10 @@ def _attention(width: int) -> int:
 @pytest.mark.parametrize(
     ("backbone", "width", "layers", "expected"),
     [
-        ("bilstm", 64, 2, 61696),
-        ("bilstm", 16, 1, 2224),
-        ("transformer", 64, 2, 75520),
-        ("transformer", 16, 1, 2752),
+        ("bilstm", 64, 2, 62016),
+        ("bilstm", 16, 1, 3088),
+        ("transformer", 64, 2, 75264),
+        ("transformer", 16, 1, 3536),
     ],
 )
 def test_parameter_count(backbone: str, width: int, layers: int, expected: int) -> None:

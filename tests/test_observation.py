@@ -621,9 +621,9 @@ def test_epochs_that_are_too_short(head: Head, info: mne.Info) -> None:
             raw, events, event_id, tmin, tmax, baseline=None, preload=True, verbose="error"
         )
 
-    with pytest.raises(InputError, match="the epochs span .* the protocol needs"):
+    with pytest.raises(InputError, match=r"the epochs span .* the protocol needs"):
         observe(cut(-0.2, 0.2), EvokedProtocol(), head=head)
-    with pytest.raises(InputError, match="the epochs span .* the protocol needs"):
+    with pytest.raises(InputError, match=r"the epochs span .* the protocol needs"):
         observe(cut(-0.05, 0.4), EvokedProtocol(), head=head)
     with pytest.raises(InputError, match="longer baseline"):
         observe(cut(-0.02, 0.4), EvokedProtocol(tmin=-0.01), head=head)

@@ -162,7 +162,7 @@ def test_the_mean_of_trials_is_a_run_of_averages(head: Head) -> None:
 
 
 def test_what_a_task_needs(task: NetworkTask) -> None:
-    with pytest.raises(InputError, match="no region .*'moon-lh'"):
+    with pytest.raises(InputError, match=r"no region .*'moon-lh'"):
         replace(task, candidates=("cuneus-lh", "moon-lh"))
     with pytest.raises(InputError, match="no region"):
         replace(task, candidates=())

@@ -84,6 +84,10 @@ def misspecification(
         own = encoder(torch.as_tensor(observed.values))
         location, scale = summaries.mean(0), summaries.std(0)
         p_value, (_, mmd) = calc_misspecification_mmd(
-            x_obs=(own - location) / scale, x=(summaries - location) / scale, mode="x_space"
+            x_obs=(own - location) / scale,
+            x=(summaries - location) / scale,
+            mode="x_space",
+            n_shuffle=200,
+            max_samples=500,
         )
     return {"p_value": float(p_value), "mmd": float(mmd)}

@@ -67,8 +67,8 @@ class PosteriorEstimator(Estimator, PosteriorMixin):
     ) -> None:
         self.encoder = encoder or EncoderSettings()
         self.density = density or DensitySettings()
-        self.training = training or TrainingSettings()
-        self.pretraining = pretraining or TrainingSettings(epochs=15)
+        self.training = training or TrainingSettings(learning_rate=2e-3)
+        self.pretraining = pretraining or TrainingSettings(epochs=12, learning_rate=2e-3)
 
     def _build(self, encoder: Encoder) -> Any:
         builder = posterior_nn(

@@ -86,7 +86,7 @@ _REGISTRY: dict[str, Model] = {}
 
 
 def register_model(model: Model) -> Model:
-    """Make a model available to studies under its name."""
+    """Make a model available to :func:`get_model` and to scenarios under its name."""
     if model.name in _REGISTRY and _REGISTRY[model.name] is not model:
         raise InputError(f"a model named {model.name!r} is registered already")
     _REGISTRY[model.name] = model

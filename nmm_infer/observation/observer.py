@@ -33,7 +33,8 @@ class Sequences:
     ----------
     values : numpy.ndarray, shape (n, step)
         Time course in nAm (evoked) or power spectrum in nAm^2/Hz (spontaneous) of the chosen
-        region.
+        region: the mean over its vertices, with sign flips, of the moment that the inverse finds
+        at a vertex (not the moment of the whole region, which ``source_scale`` describes).
     region : numpy.ndarray of int, shape (n,)
         Position of the chosen region.
     """
@@ -114,6 +115,7 @@ class Observer:
     def region_courses(self, observation: Observation) -> xr.DataArray:
         """Return the time courses of all regions, dims (region, time), in nAm for eLORETA.
 
+        Mean moments of a vertex, as in :class:`Sequences`.
         Windows of ongoing activity follow each other in time.
         """
         courses = np.einsum("rc,wct->rwt", self._course, observation.data.values)

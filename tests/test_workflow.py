@@ -1,0 +1,442 @@
+"""The whole job, from Python and from the command line, with tiny budgets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import arviz as az
+import mne
+import numpy as np
+import pytest
+import xarray as xr
+from filelock import FileLock
+
+from nmm_infer import cli
+from nmm_infer.anatomy import Head
+from nmm_infer.errors import InputError
+from nmm_infer.observation import read_recording
+from nmm_infer.report import write_results
+from nmm_infer.study import Study
+from nmm_infer.workflow import Result, infer
+
+TOML = """
+[budget]
+training = 120
+calibration = 100
+predictive = 10
+draws = 100
+[encoder]
+width = 8
+layers = 1
+patch = 8
+[density]
+kind = "maf"
+transforms = 1
+hidden = 8
+[pretraining]
+epochs = 1
+[training]
+epochs = 1
+"""
+SPONTANEOUS = '[protocol]\nkind = "spontaneous"\nwindow = 1.0\nduration = 2.0\nh_freq = 30.0\n'
+FILES = {"posterior.nc", "sources.nc", "report.html"}
+FORMATS = (".fif", ".set", ".edf", ".bdf", ".vhdr")
+
+
+def _raw(names: list[str], seed: int = 0, sfreq: float = 128.0) -> mne.io.RawArray:
+    rng = np.random.default_rng(seed)
+    n = round(24 * sfreq)
+    data = 4e-6 * rng.standard_normal((len(names), n))
+    t = np.arange(round(0.4 * sfreq)) / sfreq
+    wave = np.exp(-0.5 * ((t - 0.13) / 0.025) ** 2)
+    for onset in range(1, 23):
+        place = round(onset * sfreq)
+        for name in ("O1", "Oz", "O2", "PO7"):
+            data[names.index(name), place : place + len(t)] += 1e-5 * wave
+    info = mne.create_info(list(names), sfreq, "eeg", verbose="error")
+    raw = mne.io.RawArray(data, info, verbose="error")
+    return raw.set_annotations(mne.Annotations(np.arange(1, 23), 0.0, "go"), verbose="error")
+
+
+@pytest.fixture(scope="module")
+def raw(info: mne.Info, head: Head) -> mne.io.RawArray:
+    return _raw(list(info["ch_names"]))
+
+
+@pytest.fixture(scope="module")
+def files(raw: mne.io.RawArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same recording in the five formats."""
+    folder = tmp_path_factory.mktemp("files")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        raw.save(folder / "rec_raw.fif", verbose="error")
+        for suffix in (".set", ".edf", ".bdf", ".vhdr"):
+            mne.export.export_raw(folder / f"rec{suffix}", raw, verbose="error")
+    (folder / "rec_raw.fif").rename(folder / "rec.fif")
+    (folder / "tiny.toml").write_text(TOML)
+    return folder
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Run the command line in this process; return exit code and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["nmm-infer", *map(str, arguments)])
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        capfd.readouterr()
+        code = 0
+        try:
+            with warnings.catch_warnings():
+                cli.main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+        return code, capfd.readouterr().err
+
+    return call
+
+
+def _tiny(**changes: object) -> Study:
+    import tomllib
+
+    return Study(**tomllib.loads(TOML)).replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def result(raw: mne.io.RawArray, head: Head) -> Result:
+    return infer(raw, _tiny(), events="go", head=head, progress=False)
+
+
+# The Python interface
+
+
+def test_the_strongest_region_is_occipital(result: Result) -> None:
+    assert re.match("lateraloccipital|pericalcarine|cuneus|lingual|fusiform", result.region)
+    assert result.sources["strength"].idxmax("region").item() == result.region
+
+
+def test_the_posterior_file(result: Result, tmp_path: Path) -> None:
+    write_results(result, tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
+    data = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))
+    assert {"posterior", "prior", "posterior_predictive", "observed_data"} <= set(data.groups())
+    for group in data.groups():
+        for name, variable in data[group].variables.items():
+            assert "units" in variable.attrs, (group, name)
+    posterior, prior = data["posterior"], data["prior"]
+    free = [p.name for p in result.prior.parameters if p.distribution != "fixed"]
+    assert list(posterior.data_vars) == list(prior.data_vars) == free
+    assert dict(posterior.sizes) == {"chain": 1, "draw": 100}
+    for name in free:
+        parameter = result.prior[name]
+        assert posterior[name].attrs["units"] == parameter.unit
+        if parameter.distribution == "uniform":
+            assert parameter.low <= float(posterior[name].min())
+            assert float(posterior[name].max()) <= parameter.high
+    np.testing.assert_allclose(
+        posterior["A"].values[0], result.draws["posterior"].sel(parameter="A")
+    )
+    observed = data["observed_data"]["moment"]
+    np.testing.assert_array_equal(observed, result.observed)
+    assert observed.attrs["units"] == "nAm"
+    assert observed.coords["time"].attrs["units"] == "s"
+    assert data["posterior_predictive"]["moment"].shape == (1, 10, 41)
+    assert "study" in data.attrs and "versions" in data.attrs
+    assert az.summary(data, kind="stats").shape[0] == len(free)
+
+
+def test_the_sources_file(result: Result, head: Head, tmp_path: Path) -> None:
+    write_results(result, tmp_path / "out")
+    with xr.open_dataset(tmp_path / "out" / "sources.nc") as sources:
+        sources.load()
+    courses = sources["region_courses"]
+    assert courses.dims == ("region", "time")
+    assert courses.coords["region"].values.tolist() == head.regions
+    assert courses.attrs["units"] == "nA*m"
+    for name, variable in sources.variables.items():
+        assert "units" in variable.attrs, name
+    # The course of the chosen region is what the estimator saw.
+    np.testing.assert_allclose(
+        courses.sel(region=result.region), result.observed, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_report_stands_alone(result: Result, tmp_path: Path) -> None:
+    write_results(result, tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", text)
+    assert "<script src" not in text and "@import" not in text and "url(http" not in text
+    assert result.region in text
+    assert text.count("data:image/") >= 3
+
+
+def test_source_estimates(result: Result, head: Head) -> None:
+    stc = result.source_estimate()
+    assert isinstance(stc, mne.SourceEstimate)
+    assert stc.data.shape == (head.forward["nsource"], 41)
+    np.testing.assert_allclose(stc.times, result.study.protocol.times, atol=1e-9)
+    courses = mne.extract_label_time_course(
+        stc, list(head.labels), head.forward["src"], mode="mean_flip", verbose="error"
+    )
+    got = result.sources["region_courses"].values
+    np.testing.assert_allclose(1e9 * courses, got, atol=1e-5 * np.abs(got).max())
+
+
+def test_candidates_and_summary(result: Result) -> None:
+    assert float(result.candidates.sum()) == pytest.approx(1.0)
+    assert float(result.candidates.min()) >= 0
+    summary = result.summary()
+    mean = result.draws["posterior"].mean("simulation")
+    np.testing.assert_allclose(summary["mean"], mean.sel(parameter=summary["parameter"].values))
+    assert result.calibration.attrs["runs"] == 100
+
+
+def test_seeds(raw: mne.io.RawArray, head: Head, result: Result, random_state_guard: None) -> None:
+    again = infer(raw, _tiny(), events="go", head=head, progress=False)
+    np.testing.assert_array_equal(again.draws["posterior"], result.draws["posterior"])
+    np.testing.assert_array_equal(again.predicted, result.predicted)
+
+
+@pytest.mark.slow
+def test_another_seed(raw: mne.io.RawArray, head: Head, result: Result) -> None:
+    other = infer(raw, _tiny(seed=1), events="go", head=head, progress=False)
+    assert (other.draws["posterior"].values != result.draws["posterior"].values).any()
+    np.testing.assert_array_equal(other.observed, result.observed)
+
+
+@pytest.mark.slow
+def test_an_evoked_and_a_region(
+    raw: mne.io.RawArray, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filtered = raw.copy().filter(0.5, 30.0, verbose="error")
+    events, event_id = mne.events_from_annotations(filtered, verbose="error")
+    evoked = mne.Epochs(
+        filtered, events, event_id, -0.6, 0.5, baseline=None, verbose="error"
+    ).average()
+    result = infer(evoked, _tiny(), region="cuneus-lh", head=head, progress=False)
+    assert result.region == "cuneus-lh"
+    assert result.observation.n_averages == 22
+    assert result.candidates.sel(region="cuneus-lh") == 1
+    assert list(tmp_path.iterdir()) == []  # a library writes nothing by itself
+
+
+@pytest.mark.slow
+def test_ongoing_activity(raw: mne.io.RawArray, head: Head, tmp_path: Path) -> None:
+    protocol = {"kind": "spontaneous", "window": 1.0, "duration": 2.0, "h_freq": 30.0}
+    study = Study(**{**_tiny().model_dump(exclude={"protocol", "prior"}), "protocol": protocol})
+    result = infer(raw, study, head=head, progress=False)
+    write_results(result, tmp_path / "out")
+    data = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))
+    assert data["observed_data"]["power"].attrs["units"] == "nAm**2/Hz"
+    assert data["observed_data"]["power"].dims == ("frequency",)
+    assert (data["observed_data"]["power"] > 0).all()
+    assert isinstance(result.source_estimate(), mne.SourceEstimate)
+    with pytest.raises(InputError, match="spontaneous"):
+        infer(raw, study, events="go", head=head, progress=False)
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_formats_are_read(files: Path, raw: mne.io.RawArray, suffix: str) -> None:
+    read = read_recording(files / f"rec{suffix}")
+    assert read.ch_names == raw.ch_names
+    assert read.info["sfreq"] == 128.0
+    n = min(read.n_times, raw.n_times)
+    np.testing.assert_allclose(read.get_data()[:, :n], raw.get_data()[:, :n], atol=1e-8)
+    assert {"go"} == {str(d).split("/")[-1] for d in read.annotations.description if "go" in d}
+
+
+def _cut(source: Path, folder: Path, suffix: str) -> Path:
+    for file in source.glob("rec.*"):
+        if file.stem == "rec" and file.suffix in (suffix, ".fdt", ".eeg", ".vmrk"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    target = folder / f"rec{suffix}"
+    if suffix == ".vhdr":
+        target = folder / "rec.eeg"
+    elif (folder / "rec.fdt").exists() and suffix == ".set":
+        target = folder / "rec.fdt"
+    content = target.read_bytes()
+    target.write_bytes(content[: len(content) // 2])
+    return folder / f"rec{suffix}"
+
+
+def _bad(what: str, files: Path, folder: Path) -> tuple[list[object], str]:
+    """Arguments of a bad command, and what the message must say."""
+    good = [files / "rec.fif", "--events", "go", "--study", files / "tiny.toml"]
+    if what == "missing":
+        return [folder / "none.fif", *good[1:]], r"none\.fif: no such file"
+    if what == "text":
+        (folder / "text.fif").write_text("my thesis\n" * 100)
+        return [folder / "text.fif", *good[1:]], r"text\.fif: cannot be read"
+    if what.startswith("cut"):
+        path = _cut(files, folder, what.removeprefix("cut "))
+        return [path, *good[1:]], re.escape(path.name)
+    if what == "format":
+        (folder / "notes.txt").write_text("my thesis")
+        return [folder / "notes.txt", *good[1:]], "unknown format"
+    if what == "event":
+        return [good[0], "--events", "went", *good[3:]], r"no event 'went'.*go \(22\)"
+    if what == "positions":
+        raw = mne.io.read_raw_fif(files / "rec.fif", preload=True, verbose="error")
+        raw.rename_channels({n: f"X{k}" for k, n in enumerate(raw.ch_names)})
+        raw.save(folder / "nowhere.fif", verbose="error")
+        return [folder / "nowhere.fif", *good[1:]], "no position"
+    if what == "key":
+        (folder / "bad.toml").write_text("[budget]\ntrainig = 5\n")
+        return [*good[:4], folder / "bad.toml"], r"bad\.toml: unknown key 'budget.trainig'"
+    if what == "region":
+        return [*good, "--region", "V1"], "no region 'V1'"
+    if what == "estimator":
+        return [*good, "--estimator", "magic"], "--estimator 'magic'"
+    raise AssertionError(what)
+
+
+_CUT_VHDR = pytest.param(
+    "cut .vhdr", marks=pytest.mark.xfail(reason="a cut-off .eeg is read as a shorter recording")
+)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("missing", "text", "format", "event", "positions", "key", "region", "estimator"),
+        *(f"cut {suffix}" for suffix in FORMATS if suffix != ".vhdr"),
+        _CUT_VHDR,
+    ],
+)
+def test_bad_input_is_one_line(
+    what: str, files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        arguments, why = _bad(what, files, folder)
+    before = {p.name for p in folder.iterdir()}
+    code, err = call("infer", *arguments, "--output", tmp_path / "out")
+    assert code == 2, err
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("nmm-infer: ")
+    assert re.search(why, last), last
+    if what != "positions":  # there, what was left out is logged too
+        assert len(_without_progress(err)) == 1, err
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+    assert {p.name for p in folder.iterdir()} == before
+
+
+def _without_progress(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.strip() and "Head model" not in line]
+
+
+def test_an_existing_folder_is_not_touched(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    code, err = call("infer", files / "rec.fif", "--events", "go", "--output", tmp_path / "out")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "exists already" in err and "--overwrite" in err
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    code, err = call("infer", files / "rec.fif", "--output", tmp_path / "file", "--overwrite")
+    assert code == 2 and "not a folder" in err
+    assert (tmp_path / "file").read_text() == "mine"
+    code, err = call("infer", files / "rec.fif", "--output", tmp_path / "no" / "out")
+    assert code == 2 and "no such folder" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "file"}
+
+
+def test_a_failed_overwrite_keeps_the_old_results(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "posterior.nc").write_text("old")
+    code, _ = call(
+        "infer", files / "rec.fif", "--events", "went", "--output", tmp_path / "out", "--overwrite"
+    )
+    assert code == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "posterior.nc").read_text() == "old"
+
+
+def test_the_command_line_does_the_job(
+    files: Path, call: Callable[..., tuple[int, str]], result: Result, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_text("old")
+    code, err = call(
+        "infer", files / "rec.fif", "--events", "go", "--study", files / "tiny.toml",
+        "--output", "out", "--overwrite", "--seed", 0,
+    )  # fmt: skip
+    assert code == 0, err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    data = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))
+    # Python and the command line run the same code (the file stores single precision).
+    np.testing.assert_allclose(data["observed_data"]["moment"], result.observed, rtol=1e-2, atol=1)
+    for name in ("A", "b"):
+        assert data["posterior"][name].shape == (1, 100)
+
+
+def test_regions_are_listed(call: Callable[..., tuple[int, str]], head: Head) -> None:
+    code, err = call("regions")
+    assert code == 0 and err == ""
+
+
+def _command(files: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-c", "from nmm_infer.cli import main; main()", "infer",
+        str(files / "rec.fif"), "--events", "go", "--study", str(folder / "long.toml"),
+        "--output", str(folder / "out"), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_job_resumes_and_ends_the_same(
+    files: Path, head: Head, lock: FileLock, tmp_path: Path
+) -> None:
+    (tmp_path / "long.toml").write_text(TOML.replace("training = 120", "training = 3000"))
+    environment = {**os.environ, "COLUMNS": "80"}
+    command = _command(files, tmp_path, "--keep-campaign")
+    store = tmp_path / ".out.partial" / "training.zarr"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    status = store / "status" / "c"
+    for _ in range(1200):
+        if status.exists() and any(status.iterdir()):
+            break
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = {p.name for p in status.iterdir()}
+    assert 0 < len(done) < 6  # killed within the campaign
+    assert not (tmp_path / "out").exists()
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*FILES, "training.zarr"}
+    assert not (tmp_path / ".out.partial").exists()
+    resumed = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))["posterior"].load()
+    again = _command(files, tmp_path, "--overwrite")
+    subprocess.run(again, check=True, env=environment, capture_output=True)
+    whole = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))["posterior"].load()
+    for name in whole.data_vars:
+        np.testing.assert_array_equal(whole[name], resumed[name])
