@@ -230,7 +230,7 @@ def test_ridge_gaussian_is_the_exact_posterior_of_a_linear_problem(toy: ToyObser
     np.testing.assert_allclose(estimator.covariance_, toy.covariance, atol=0.06)
     np.testing.assert_allclose(estimator._mean(x), toy.mean(x), atol=0.35)
     # In the parameters' own units.
-    own = estimator.log_prob(view.theta, view)
+    own = estimator.log_prob(view.theta, view.sequences())
     np.testing.assert_allclose(own - TOY_PRIOR.log_prob(view.theta),
                                got - stats.norm.logpdf(z).sum(axis=1), atol=1e-4)  # fmt: skip
     draws = estimator._sample(x[:3], 20_000, 0)
@@ -257,8 +257,8 @@ def test_a_single_parameter(toy: ToyObserver) -> None:
     estimator = RidgeGaussian().fit(toy_campaign(300), toy, alone)
     view = toy.view(toy_campaign(5, "test"), "test")
     assert estimator.covariance_.shape == (1, 1)
-    assert estimator.log_prob(view.theta, view).shape == (5,)
-    assert estimator.posterior(view, n_draws=7).shape == (5, 7, 1)
+    assert estimator.log_prob(view.theta, view.sequences()).shape == (5,)
+    assert estimator.posterior(view.sequences(), n_draws=7).shape == (5, 7, 1)
 
 
 def test_a_network_learns_the_linear_problem(
@@ -275,7 +275,7 @@ def test_a_network_learns_the_linear_problem(
     assert (learned - prior).mean() > 0.4 * possible
     assert (learned - exact).mean() < 0.02  # nothing beats the truth
     # So does the regressor that it was pretrained as.
-    prediction = toy_posterior.regressor_.predict(view)
+    prediction = toy_posterior.regressor_.predict(view.sequences())
     error = TOY_PRIOR.to_unconstrained(prediction) - toy.mean(x)
     assert np.sqrt((error[:, 0] ** 2).mean()) < 0.5
 

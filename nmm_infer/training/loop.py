@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,17 @@ class _Data(lightning.LightningDataModule):
         )
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
+        # The next epoch is observed while the network learns from this one.
+        self.executor = ThreadPoolExecutor(max_workers=1)
+        self.pending = self.executor.submit(self._observe, 0)
+
+    def _observe(self, epoch: int) -> NDArray[np.float32]:
+        return self.view.sequences(epoch=1 + epoch).values
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        x = torch.as_tensor(self.view.sequences(epoch=1 + self.trainer.current_epoch).values)
+        x = torch.as_tensor(self.pending.result())
+        self.pending = self.executor.submit(self._observe, self.trainer.current_epoch + 1)
         return DataLoader(
             TensorDataset(self.target, x),
             batch_size=min(self.settings.batch_size, len(x)),
@@ -95,6 +103,9 @@ class _Data(lightning.LightningDataModule):
             drop_last=True,
             generator=self.generator,
         )
+
+    def teardown(self, stage: str) -> None:
+        self.executor.shutdown(cancel_futures=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.validation, batch_size=1024)
