@@ -578,9 +578,6 @@ def test_unknown_events_list_those_present(head: Head, info: mne.Info) -> None:
         observe(raw, EvokedProtocol(), events="went", head=head)
 
 
-@pytest.mark.xfail(
-    reason="find_events is given the picked EEG channels, without the stimulus channel"
-)
 def test_a_stimulus_channel_is_an_event_source(head: Head, info: mne.Info) -> None:
     raw = _noisy([*info["ch_names"], "STI 014"], ["eeg"] * 32 + ["stim"])
     raw.set_annotations(None)

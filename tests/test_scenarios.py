@@ -188,3 +188,17 @@ def test_fingerprint_tells_tasks_apart(task: NetworkTask) -> None:
 def test_unknown_regions_of_a_head(head: Head) -> None:
     with pytest.raises(InputError, match="connectome has no region 'V1'"):
         build_task(Study.evoked(), [*head.regions[:-1], "V1"], stream="a")
+
+
+def test_evoked_background_rests_without_noise(task: NetworkTask) -> None:
+    """Columns that no stimulus reaches stay at rest: they would not survive an average."""
+    prior = task.prior
+    design = prior.sample(64, seed=3)
+    design.loc[{"parameter": "noise"}] = 0.0
+    campaign = run(task, design)
+    potential = campaign.dataset["potential"].values
+    before = campaign.dataset.coords["time"].values < 0
+    focus = campaign.dataset["focus"].values
+    spread = np.ptp(potential[..., before], axis=-1)
+    spread[np.arange(len(focus)), focus] = 0.0
+    assert (spread.max(axis=1) < 0.5).mean() > 0.95

@@ -309,17 +309,11 @@ def _bad(what: str, files: Path, folder: Path) -> tuple[list[object], str]:
     raise AssertionError(what)
 
 
-_CUT_VHDR = pytest.param(
-    "cut .vhdr", marks=pytest.mark.xfail(reason="a cut-off .eeg is read as a shorter recording")
-)
-
-
 @pytest.mark.parametrize(
     "what",
     [
         *("missing", "text", "format", "event", "positions", "key", "region", "estimator"),
-        *(f"cut {suffix}" for suffix in FORMATS if suffix != ".vhdr"),
-        _CUT_VHDR,
+        *(f"cut {suffix}" for suffix in FORMATS),
     ],
 )
 def test_bad_input_is_one_line(

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nmm_infer.anatomy import Head
@@ -192,7 +193,7 @@ def load_estimator(folder: str | Path) -> Estimator:
         description = json.loads((folder / "estimator.json").read_text())
         weights = load_file(folder / "weights.safetensors")
         cls = _CLASSES[description["class"]]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a saved estimator ({error})") from error
     estimator = cls._restore(description["settings"])
     estimator.prior_ = Prior.from_dict(description["prior"])

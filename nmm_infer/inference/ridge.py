@@ -52,8 +52,8 @@ class RidgeGaussian(Estimator, PosteriorMixin):
         self.standardise_.fit(torch.as_tensor(x))
         features, split = self._features(x), round(0.8 * len(x))
         ridge = RidgeCV(self.penalties).fit(features[:split], target[:split])
-        self.coefficients_ = np.asarray(ridge.coef_, dtype=float)
-        self.intercept_ = np.asarray(ridge.intercept_, dtype=float)
+        self.coefficients_ = np.atleast_2d(np.asarray(ridge.coef_, dtype=float))
+        self.intercept_ = np.atleast_1d(np.asarray(ridge.intercept_, dtype=float))
         residual = target[split:] - self._mean(x[split:])
         self.covariance_ = np.atleast_2d(np.cov(residual.T)) + 1e-6 * np.eye(target.shape[1])
 

@@ -67,6 +67,11 @@ def observe(
     InputError
         If the recording cannot go through the protocol; the message says why.
     """
+    found = None
+    if isinstance(protocol, EvokedProtocol) and isinstance(recording, mne.io.BaseRaw):
+        if events is None:
+            raise InputError("an evoked protocol needs the name of the events to average over")
+        found = find_events(recording, events)
     chosen, notes = choose_channels(recording)
     mask = np.isin(recording.ch_names, chosen.ch_names)
     if protocol.h_freq >= chosen.info["sfreq"] / 2:
@@ -76,7 +81,7 @@ def observe(
         )
     chosen.set_eeg_reference("average", projection=False, verbose="error")
     if isinstance(protocol, EvokedProtocol):
-        steps = _evoked(chosen, protocol, events)
+        steps = _evoked(chosen, protocol, events, found)
     else:
         steps = _spontaneous(chosen, protocol)
     head = template_head(chosen.info) if head is None else head.pick(chosen.ch_names)
@@ -127,14 +132,18 @@ def _band(recording: Recording, protocol: Protocol) -> tuple[float, float]:
     return float(recording.info["highpass"]), min(protocol.h_freq, recording.info["lowpass"])
 
 
-def _evoked(recording: Recording, protocol: EvokedProtocol, events: str | None) -> _Steps:
+def _evoked(
+    recording: Recording,
+    protocol: EvokedProtocol,
+    events: str | None,
+    found_events: tuple[NDArray[np.int64], dict[str, int]] | None,
+) -> _Steps:
     notes: list[str] = []
     # One sample more on each side, for the interpolation.
     first, last = protocol.times[0], protocol.times[-1]
     if isinstance(recording, mne.io.BaseRaw):
-        if events is None:
-            raise InputError("an evoked protocol needs the name of the events to average over")
-        found, event_id = find_events(recording, events)
+        assert found_events is not None and events is not None
+        found, event_id = found_events
         recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
         band = (protocol.l_freq, protocol.h_freq)
         margin = 3 / recording.info["sfreq"]

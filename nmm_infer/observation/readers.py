@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def _check_edf_length(path: Path) -> None:
         )
 
 
+def _check_brainvision_length(path: Path) -> None:
+    """Refuse a BrainVision recording that ends inside a sample or before its last marker."""
+    header = dict(re.findall(r"^(\w+)=(.*)$", path.read_text(errors="replace"), re.MULTILINE))
+    data = path.with_name(header["DataFile"].strip().replace("$b", path.stem))
+    markers = path.with_name(header.get("MarkerFile", "").strip().replace("$b", path.stem))
+    width = 4 if header.get("BinaryFormat", "").strip() == "IEEE_FLOAT_32" else 2
+    frame = int(header["NumberOfChannels"]) * width
+    samples, rest = divmod(data.stat().st_size, frame)
+    expected = int(header.get("DataPoints", 0))
+    if markers.is_file():
+        text = markers.read_text(errors="replace")
+        positions = re.findall(r"^Mk\d+=[^,]*,[^,]*,(\d+)", text, re.MULTILINE)
+        expected = max([expected, *map(int, positions)])
+    if header.get("DataFormat", "BINARY").strip() == "BINARY" and (rest or samples < expected):
+        raise InputError(
+            f"{data}: cut off, {samples} samples where header and markers announce at least "
+            f"{max(expected, samples + 1)}; copy the file again"
+        )
+
+
 def read_recording(path: str | Path) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked:
     """Read an EEG recording.
 
@@ -70,6 +91,8 @@ def read_recording(path: str | Path) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Ev
             warnings.simplefilter("always")
             if name.endswith((".edf", ".bdf")):
                 _check_edf_length(path)
+            if name.endswith(".vhdr"):
+                _check_brainvision_length(path)
             if name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz")):
                 recording = mne.read_epochs(path, preload=True, verbose="error")
             elif name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz")):

@@ -30,9 +30,12 @@ class NetworkTask:
     """A coupled network of all regions, with one focus.
 
     The focus is the column whose parameters are inferred: the region that the stimulus reaches
-    (evoked), or the dominant generator (spontaneous). All other regions are active too: their
-    columns have parameters of their own from the same prior, they have the same kind of noise,
-    and they answer to the focus and to each other through the connectome.
+    (evoked), or the dominant generator (spontaneous). All other regions are active too: each has a
+    drive of its own from the same prior and the same kind of noise, and answers to the focus and to
+    the others through the connectome. In an evoked study their columns have the published
+    constants, which rest without a stimulus: a column that oscillates by itself would not survive
+    the average over trials, but has one phase only in a run. In a spontaneous study their
+    constants are drawn from the same prior.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ class NetworkTask:
     model : str
         Name of the neural mass model, the same in all regions.
     prior : Prior
-        Prior of all parameters; columns of other regions are drawn from it.
+        Prior of all parameters.
     weights : xarray.DataArray, dims (target, source)
         Row-normalised connectome, with region names.
     clock : Clock
@@ -134,6 +137,8 @@ class NetworkTask:
     @cached_property
     def _columns(self) -> Prior:
         names = [n for n in self.prior.names if n in get_model(self.model).defaults]
+        if self.kind == "evoked":
+            names = []
         return self.prior.select([*names, "drive"])
 
     def simulate(self, theta: xr.DataArray, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -152,7 +157,11 @@ class NetworkTask:
         constants: dict[str, NDArray[np.float64]] = {}
         for k, parameter in enumerate(columns.parameters):
             constants[parameter.name] = parameter.quantile(u[..., k])
-            constants[parameter.name][np.arange(n), focus] = values[parameter.name]
+        for name, default in get_model(self.model).defaults.items():
+            if name in values:
+                constants.setdefault(name, np.full((n, nodes), default))
+        for name, column in constants.items():
+            column[np.arange(n), focus] = values[name]
         drive = constants.pop("drive")
         stimulus = None
         if self.kind == "evoked":
