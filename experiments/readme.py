@@ -1,7 +1,7 @@
 """Write the tables of README.md from the results files.
 
-    python -m experiments.readme          # rewrite
-    python -m experiments.readme --check  # exit with 1 if the README is out of date
+python -m experiments.readme          # rewrite
+python -m experiments.readme --check  # exit with 1 if the README is out of date
 """
 
 from __future__ import annotations

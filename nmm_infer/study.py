@@ -129,7 +129,7 @@ class Study(BaseModel):
         default_factory=lambda: TrainingSettings(epochs=12, learning_rate=2e-3)
     )
     training: TrainingSettings = Field(
-        default_factory=lambda: TrainingSettings(epochs=30, learning_rate=2e-3)
+        default_factory=lambda: TrainingSettings(epochs=22, learning_rate=2e-3)
     )
     model: Literal["jansen_rit"] = Field("jansen_rit", description="model of all regions")
     seed: int = Field(0, ge=0, description="seed of everything random")

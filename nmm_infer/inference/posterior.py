@@ -28,8 +28,8 @@ class DensitySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["maf", "nsf", "mdn"] = Field("maf", description="sbi's name of the estimator")
-    transforms: int = Field(5, ge=1, description="transforms of a flow")
+    kind: Literal["nsf", "maf", "mdn"] = Field("nsf", description="sbi's name of the estimator")
+    transforms: int = Field(4, ge=1, description="transforms of a flow")
     hidden: int = Field(64, ge=8, description="hidden units")
 
 
