@@ -37,9 +37,9 @@ evoked
 # A study
 # -------
 # The study holds everything that the answer depends on, beside the recording. Here the default
-# one with a smaller budget, smaller networks and shorter training; the same entries can be written in a TOML file
-# (see :doc:`/guide/study`). The region is named, so that all simulations have their focus there and
-# few are enough; without a name the strongest region is chosen, in simulations too.
+# one with a smaller budget, smaller networks and shorter training; the same entries can be written
+# in a TOML file (see :doc:`/guide/study`). The region is named, so that all simulations have their
+# focus there and few are enough; without a name the strongest region is chosen, in simulations too.
 
 study = Study.evoked().replace(
     protocol={"region": truth.attrs["region"]},
