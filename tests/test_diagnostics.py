@@ -62,7 +62,7 @@ def test_the_exact_posterior_passes(toy: ToyObserver, fresh: Any, random_state_g
     assert float(gain.mean()) == pytest.approx(information, abs=0.1)
     assert result["rank"].shape == (2000, 3)
     assert 0 < float(result["rank"].min()) and float(result["rank"].max()) < 1
-    assert (result.attrs["runs"], result.attrs["draws"]) == (2000, 100)
+    assert (result.attrs["runs"], result.attrs["draws"]) == (2000, 64)
     assert list(result["parameter"].values) == TOY_PRIOR.names
 
 

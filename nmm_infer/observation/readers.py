@@ -54,8 +54,8 @@ def _check_brainvision_length(path: Path) -> None:
         expected = max([expected, *map(int, positions)])
     if header.get("DataFormat", "BINARY").strip() == "BINARY" and (rest or samples < expected):
         raise InputError(
-            f"{data}: cut off, {samples} samples where header and markers announce at least "
-            f"{max(expected, samples + 1)}; copy the file again"
+            f"{path}: cut off, {data.name} has {samples} samples where header and markers announce "
+            f"at least {max(expected, samples + 1)}; copy the files again"
         )
 
 
