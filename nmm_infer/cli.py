@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from nmm_infer.errors import InputError
+from nmm_infer.errors import InputError, StoreMismatchError
 
 if TYPE_CHECKING:
     from nmm_infer.workflow import Result
@@ -26,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Synapses from EEG: source activity and calibrated Jansen-Rit posteriors.",
 )
+
+#: What an output folder may hold, and so what may be overwritten.
+FILES = ("report.html", "posterior.nc", "sources.nc", "training.zarr")
 
 Output = Annotated[Path, typer.Option(help="Folder for the results; must not exist yet.")]
 StudyFile = Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")]
@@ -59,6 +63,8 @@ def infer(
     if estimator != "study":
         raise InputError(f"--estimator {estimator!r}: only 'study' exists so far")
     _check_output(output, overwrite)
+    if not recording.exists():  # before the imports, which take a while
+        raise InputError(f"{recording}: no such file")
     from nmm_infer.observation import read_recording
     from nmm_infer.study import Study
     from nmm_infer.workflow import infer as run
@@ -108,36 +114,50 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output}: exists and is not a folder")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already; choose another folder or add --overwrite")
-    if not output.resolve().parent.is_dir():
-        raise InputError(f"{output.resolve().parent}: no such folder to put the results in")
+    foreign = [p.name for p in output.iterdir() if p.name not in FILES] if output.exists() else []
+    if foreign:
+        raise InputError(
+            f"{output}: holds {foreign[0]!r}, not a result of nmm-infer: not overwritten"
+        )
+    parent = output.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"{parent}: no such folder to put the results in")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nmm_infer.", dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{parent}: cannot be written to ({error.strerror})") from error
 
 
 def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title: str) -> None:
     """Run a job beside the output folder, then put its results in place in one step."""
     from nmm_infer.report import write_results
 
-    aside = output.resolve().with_name(f".{output.resolve().name}.partial")
+    output = output.resolve()
+    aside = output.with_name(f".{output.name}.partial")
     store = aside / "training.zarr"
-    created = not aside.exists()
+    resumed = store.exists()
     try:
         try:
             result = job(store)
-        except InputError:
-            if not store.exists() or created:
-                raise
-            # A campaign of another study was left behind by an interrupted run: start clean.
+        except StoreMismatchError:  # left behind by an interrupted run of another study
             shutil.rmtree(aside)
             result = job(store)
         write_results(result, aside, title=title)
-    except InputError:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    except (InputError, OSError) as error:
+        if not resumed:  # simulations of an interrupted run outlive a mistyped command
+            shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{aside}: {error}") from error
     for leftover in aside.iterdir():
         if leftover.name.startswith(".") or (leftover == store and not keep_campaign):
             shutil.rmtree(leftover, ignore_errors=True)
+    old = output.with_name(f".{output.name}.old")
     if output.exists():
-        shutil.rmtree(output)
+        output.rename(old)
     aside.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
     console = Console()
     console.print("\nResults:")
     for file in ("report.html", "posterior.nc", "sources.nc"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "StoreMismatchError"]
 
 
 class InputError(ValueError):
@@ -10,3 +10,7 @@ class InputError(ValueError):
 
     The command line prints the message as one line on standard error and exits with code 2.
     """
+
+
+class StoreMismatchError(InputError):
+    """A campaign store was written by another study or another version."""

@@ -18,7 +18,7 @@ from nmm_infer.training import TrainingSettings
 __all__ = ["Budget", "Study"]
 
 _JR = "Jansen and Rit 1995"
-_RANGE = "about half to one and a half times the value of Jansen and Rit 1995"
+_RANGE = "about three quarters to five or seven fifths of the value of Jansen and Rit 1995"
 _DIPOLES = (
     "Murakami and Okada 2015, NeuroImage 111:49-58: moment densities of .16 to .77 nAm/mm^2, over "
     "a Desikan-Killiany region of about 1,800 mm^2 and a potential of about 10 mV at its largest"

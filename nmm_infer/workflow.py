@@ -89,7 +89,7 @@ class Result:
         axis, grid, axis_unit = self.study.protocol.axis
         quantity, unit = self.study.protocol.quantity
         if self.study.protocol.inverse == "sLORETA":
-            unit = unit.replace("nAm", "1")
+            unit = unit.replace("(nA*m)**2", "1").replace("nA*m", "1")
 
         def parameters(draws: xr.DataArray) -> xr.Dataset:
             return xr.Dataset(
@@ -425,9 +425,12 @@ def _candidates(
     """Share of each region as the focus among runs in which ``region`` was chosen."""
     focus = campaign.dataset["focus"].values[chosen == region]
     counts = np.bincount(focus, minlength=len(regions)).astype(float)
-    if counts.sum() == 0:  # never chosen in training: nothing is known beyond the choice itself
+    runs = int(counts.sum())
+    if runs == 0:  # never chosen in training: nothing is known beyond the choice itself
         counts[region] = 1.0
-    return xr.DataArray(counts / counts.sum(), dims="region", coords={"region": regions})
+    return xr.DataArray(
+        counts / counts.sum(), dims="region", coords={"region": regions}, attrs={"runs": runs}
+    )
 
 
 def _predict(

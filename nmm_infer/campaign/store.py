@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 
 from nmm_infer._progress import stage
 from nmm_infer.campaign.task import DIVERGED, OK, PENDING, Task
-from nmm_infer.errors import InputError
+from nmm_infer.errors import InputError, StoreMismatchError
 from nmm_infer.parameters import Prior
 
 __all__ = ["Campaign", "run"]
 
 _FINGERPRINT = "nmm_infer_fingerprint"
+_VERSION = version("nmm-infer")
 
 
 class Campaign:
@@ -74,7 +76,9 @@ class Campaign:
 
 def _digest(task: Task, design: xr.DataArray) -> str:
     text = json.dumps(
-        [task.fingerprint, design.coords["parameter"].values.tolist()], sort_keys=True, default=str
+        [_VERSION, task.fingerprint, design.coords["parameter"].values.tolist()],
+        sort_keys=True,
+        default=str,
     )
     digest = hashlib.sha256(text.encode())
     digest.update(np.ascontiguousarray(design.values, dtype=float).tobytes())
@@ -199,8 +203,8 @@ def run(
             error
         )
     if found != _digest(task, design):
-        raise InputError(
-            f"{path} was written by another study (its fingerprint differs): "
+        raise StoreMismatchError(
+            f"{path} was written by another study or version (its fingerprint differs): "
             "delete it or choose another path"
         )
     chunk = int(status.chunks[0])

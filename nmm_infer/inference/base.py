@@ -160,6 +160,12 @@ class Estimator(ABC):
             return x.sequences()
         if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
             x = observe(x, self.protocol_, events=events, head=forward)
+        trained = self.training_["channels"]
+        if set(x.head.channels) != set(trained):
+            raise InputError(
+                f"this estimator was trained for {len(trained)} channels ({', '.join(trained[:4])}"
+                f", ...), the recording has {len(x.head.channels)}: pick the same or train anew"
+            )
         return Observer.like(x, self.protocol_).sequences(x)
 
     def save(self, folder: str | Path) -> Path:

@@ -20,7 +20,7 @@ __all__ = ["RidgeGaussian"]
 
 
 class RidgeGaussian(Estimator, PosteriorMixin):
-    """A Gaussian posterior in probit space, linear in the standardised sequence.
+    """A Gaussian posterior in probit space, linear in the sequence and its upright copy.
 
     The mean is a ridge regression (penalty by generalised cross-validation), the covariance that
     of its residuals on runs held out from it.
@@ -39,7 +39,11 @@ class RidgeGaussian(Estimator, PosteriorMixin):
     def _features(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         with torch.no_grad():
             features = self.standardise_(torch.as_tensor(x)).numpy()
-        return np.concatenate([features[..., 0], features[:, :1, 1]], axis=1).astype(float)
+        shape, size = features[..., 0].astype(float), features[:, :1, 1].astype(float)
+        # The sign of a source is fair, so the shape is offered with its largest peak up as well.
+        largest = np.abs(shape).argmax(axis=1)[:, None]
+        upright = shape * np.sign(np.take_along_axis(shape, largest, axis=1))
+        return np.concatenate([shape, upright, size], axis=1)
 
     def _build(self) -> None:
         self.standardise_ = Standardise(

@@ -117,7 +117,8 @@ def noise_from_baseline(
     covariance = mne.compute_covariance(
         epochs, method="ledoit_wolf", rank="full", on_mismatch="ignore", verbose="error"
     )
-    centred = baseline - baseline.mean(axis=-1, keepdims=True)
+    # Not centred by segment: what is slower than a segment is noise too.
+    centred = baseline
     lags = min(AR_ORDER + 1, baseline.shape[-1] // 2)
     length = centred.shape[-1]
     # Biased estimates: they make the autoregressive model stable.

@@ -128,7 +128,7 @@ def _window_times(protocol: Protocol) -> NDArray[np.float64]:
 
 
 def _band(recording: Recording, protocol: Protocol) -> tuple[float, float]:
-    """Pass band where the recording keeps its own high-pass filter."""
+    """Pass band of the data, filters of the recorder and of earlier processing included."""
     return float(recording.info["highpass"]), min(protocol.h_freq, recording.info["lowpass"])
 
 
@@ -145,7 +145,7 @@ def _evoked(
         assert found_events is not None and events is not None
         found, event_id = found_events
         recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
-        band = (protocol.l_freq, protocol.h_freq)
+        band = _band(recording, protocol)
         margin = 3 / recording.info["sfreq"]
         reject = None if protocol.reject is None else {"eeg": protocol.reject * 1e-6}
         with warnings.catch_warnings():
@@ -203,6 +203,15 @@ def _evoked(
             f"the epochs begin {start:.3f} s from the event: noise needs a longer baseline"
         )
     baseline = resample_at(trials, sfreq, start, baseline_times)
+    quiet = np.ones(len(baseline), dtype=bool)
+    if protocol.reject is not None and not isinstance(epochs, mne.Evoked):
+        quiet = np.ptp(baseline, axis=-1).max(axis=-1) <= protocol.reject * 1e-6
+    if not quiet.any():
+        raise InputError(
+            f"no stretch before the events stays below {protocol.reject} uV, so noise cannot be "
+            "estimated: raise `reject` in the protocol, or give a noise covariance"
+        )
+    baseline = baseline[quiet]
     average = resample_at(trials.mean(axis=0), sfreq, start, protocol.times)
     average -= average[:, protocol.times <= 0].mean(axis=1, keepdims=True)
     return _Steps(
@@ -223,7 +232,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     length = round(protocol.window * protocol.sfreq)
     if isinstance(recording, mne.io.BaseRaw):
         recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
-        band = (protocol.l_freq, protocol.h_freq)
+        band = _band(recording, protocol)
         sfreq = recording.info["sfreq"]
         needed = protocol.n_windows * protocol.window
         if recording.times[-1] < needed:

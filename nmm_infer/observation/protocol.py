@@ -94,7 +94,7 @@ class EvokedProtocol(_Steps):
     @property
     def quantity(self) -> tuple[str, str]:
         """Name and unit of the values of that sequence."""
-        return "moment", "nAm"
+        return "moment", "nA*m"
 
 
 class SpontaneousProtocol(_Steps):
@@ -155,7 +155,7 @@ class SpontaneousProtocol(_Steps):
     @property
     def quantity(self) -> tuple[str, str]:
         """Name and unit of the values of that sequence."""
-        return "power", "nAm**2/Hz"
+        return "power", "(nA*m)**2/Hz"
 
 
 Protocol = Annotated[EvokedProtocol | SpontaneousProtocol, Field(discriminator="kind")]

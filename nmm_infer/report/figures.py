@@ -76,7 +76,12 @@ def recording(result: Result) -> Figure:
     else:
         windows = data.values * 1e6
         spectrum, x = mne.time_frequency.psd_array_multitaper(
-            windows, info["sfreq"], 1, result.study.protocol.h_freq, verbose="error"
+            windows,
+            info["sfreq"],
+            1,
+            result.study.protocol.h_freq,
+            normalization="full",
+            verbose="error",
         )
         y = 10 * np.log10(spectrum.mean(axis=0))
         labels = ("frequency [Hz]", "power [dB re 1 µV²/Hz]")
@@ -169,7 +174,12 @@ def region_courses(result: Result) -> Figure:
             protocol = result.study.protocol
             windows = values.reshape(protocol.n_windows, -1)
             power, x = mne.time_frequency.psd_array_multitaper(
-                windows, protocol.sfreq, protocol.l_freq, protocol.h_freq, verbose="error"
+                windows,
+                protocol.sfreq,
+                protocol.l_freq,
+                protocol.h_freq,
+                normalization="full",
+                verbose="error",
             )
             values = 10 * np.log10(power.mean(axis=0))
         axes.plot(
@@ -238,6 +248,7 @@ def predictive(result: Result) -> Figure:
     axes = figure.subplots()
     _, grid, unit = result.study.protocol.axis
     quantity, values_unit = result.study.protocol.quantity
+    shown = values_unit.replace("**2", "²").replace("*", "")
     evoked = _is_evoked(result)
     x = grid * 1e3 if evoked else grid
     transform = (lambda v: v) if evoked else (lambda v: 10 * np.log10(v))
@@ -258,8 +269,8 @@ def predictive(result: Result) -> Figure:
     axes.plot(x, observed, color="#111827", lw=2.2, label="recording")
     axes.set(
         xlabel="time from the event [ms]" if evoked else f"frequency [{unit}]",
-        ylabel=f"{quantity} [{values_unit}]" if evoked else f"{quantity} [dB re 1 {values_unit}]",
-        title=f"{result.region}: the recording, and simulations from the posterior",
+        ylabel=f"{quantity} [{shown}]" if evoked else f"{quantity} [dB re 1 {shown}]",
+        title="Chosen region: the recording, and simulations from the posterior",
     )
     axes.margins(x=0)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -269,7 +280,7 @@ def predictive(result: Result) -> Figure:
 def calibration(result: Result) -> Figure:
     """Rank distributions with their band, TARP coverage, and what contracts on average."""
     data = result.calibration
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 4.0), layout="constrained")
     ranks, tarp, learned = figure.subplots(1, 3, width_ratios=[1.3, 1, 1.2])
     grid = np.linspace(0, 1, 201)
     band = data.attrs["band"]
@@ -279,6 +290,7 @@ def calibration(result: Result) -> Figure:
         column = np.sort(data["rank"].sel(parameter=name).values)
         difference = np.searchsorted(column, grid) / len(column) - grid
         ranks.plot(grid, difference, color=colours[i], lw=1.1, label=str(name))
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     limit = max(2.2 * band, 1.15 * float(data["gap"].max()), 0.035)
     for edge in (-data.attrs["max_gap"], data.attrs["max_gap"]):
         ranks.axhline(edge, color=TRUTH, lw=0.8, ls=":")

@@ -27,7 +27,8 @@ section{background:#fff;border:1px solid var(--line);border-radius:12px;padding:
 margin-top:20px}h2{font-size:18px;margin:0 0 6px}section>p{margin:4px 0 12px;color:#374151}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(185px,1fr));gap:12px;margin-top:20px}
 .card{background:#fff;border:1px solid var(--line);border-radius:12px;padding:14px 16px}
-.card b{display:block;font-size:20px;line-height:1.25;margin:2px 0}.card span{color:var(--soft);
+.card b{display:block;overflow-wrap:anywhere;font-size:17px;
+line-height:1.25;margin:2px 0}.card span{color:var(--soft);
 font-size:13px}.card.good{border-top:4px solid var(--good)}
 .card.fair{border-top:4px solid var(--fair)}
 .card.bad{border-top:4px solid var(--bad)}.card.info{border-top:4px solid var(--blue)}
@@ -61,6 +62,16 @@ def _card(state: str, label: str, value: str, note: str) -> str:
     )
 
 
+def _choice(result: Result) -> str:
+    """Say how the region came to be chosen and what the choice is worth."""
+    if result.study.protocol.region is not None:
+        return "named by the user: that the activity comes from here is assumed, not tested"
+    if result.candidates.attrs["runs"] == 0:
+        return "the strongest; never the strongest in simulations, so beware"
+    share = float(result.candidates.sel(region=result.region))
+    return f"the strongest; in {share:.0%} of simulations with this choice, the generator"
+
+
 def _best(result: Result) -> tuple[str, str]:
     """Name the synaptic parameter that this recording tells most about."""
     names = [n for n in SYNAPTIC if n in result.estimator.prior_.names]
@@ -85,20 +96,18 @@ def _cards(result: Result) -> str:
         else "bad"
     )
     passed = bool(calibration.attrs["passed"])
-    share = float(result.candidates.sel(region=result.region))
     return "".join(
         [
-            _card(
-                "info", "Region", result.region,
-                f"in {share:.0%} of simulations with this choice the generator was this region",
-            ),
+            _card("info", "Region", result.region, _choice(result)),
             _card("info", "Best determined synaptic parameter", *_best(result)),
             _card(
                 "good" if gain.mean() - half > 0 else "bad", "Information, on fresh simulations",
                 f"{gain.mean():+.2f} nats", f"over the prior, 95 % interval ± {half:.2f}",
             ),
             _card(
-                "good" if passed else "bad", "Calibration", "passed" if passed else "failed",
+                ("good" if calibration.attrs["band"] <= calibration.attrs["max_gap"] else "fair")
+                if passed else "bad",
+                "Calibration", "passed" if passed else "failed",
                 f"largest rank gap {gap:.3f}; band {calibration.attrs['band']:.3f}, limit "
                 f"{calibration.attrs['max_gap']:.2f}",
             ),
