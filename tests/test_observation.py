@@ -622,3 +622,14 @@ def test_a_pass_band_beyond_nyquist(head: Head, info: mne.Info) -> None:
     raw = _noisy(info["ch_names"], sfreq=50.0)
     with pytest.raises(InputError, match=r"h_freq is 30\.0 Hz.*sampled at 50 Hz.*below 25 Hz"):
         observe(raw, EvokedProtocol(), events="go", head=head)
+
+
+def test_filters_of_an_earlier_processing_reach_the_simulations(info: mne.Info, head: Head) -> None:
+    """A recording that was filtered more narrowly gives its own pass band to the observer."""
+    rng = np.random.default_rng(0)
+    data = 1e-5 * rng.standard_normal((len(info["ch_names"]), 128 * 30))
+    raw = mne.io.RawArray(data, mne.create_info(info["ch_names"], 128.0, "eeg"), verbose="error")
+    raw.set_annotations(mne.Annotations(np.arange(2.0, 27.0), 0.0, "go"))
+    raw.filter(2.0, 20.0, verbose="error")
+    observation = observe(raw, EvokedProtocol(), events="go", head=head)
+    assert observation.band == (2.0, 20.0)

@@ -360,6 +360,29 @@ def test_an_existing_folder_is_not_touched(
     assert {p.name for p in tmp_path.iterdir()} == {"out", "file"}
 
 
+def test_only_results_are_overwritten(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    code, err = call(
+        "infer", files / "rec.fif", "--events", "go", "--output", tmp_path / "out", "--overwrite"
+    )
+    assert code == 2 and "thesis.txt" in err
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_interrupted_campaign_outlives_a_mistyped_command(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    kept = tmp_path / ".out.partial" / "training.zarr"
+    kept.mkdir(parents=True)
+    (kept / "zarr.json").write_text("{}")
+    code, _ = call("infer", files / "rec.fif", "--events", "went", "--output", tmp_path / "out")
+    assert code == 2
+    assert (kept / "zarr.json").exists()
+
+
 def test_a_failed_overwrite_keeps_the_old_results(
     files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
@@ -377,7 +400,7 @@ def test_the_command_line_does_the_job(
     files: Path, call: Callable[..., tuple[int, str]], result: Result, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
+    (tmp_path / "out" / "report.html").write_text("old")
     code, err = call(
         "infer", files / "rec.fif", "--events", "go", "--study", files / "tiny.toml",
         "--output", "out", "--overwrite", "--seed", 0,
