@@ -261,7 +261,7 @@ class Prior:
         return np.stack([p.quantile(u[..., i]) for i, p in enumerate(self.parameters)], axis=-1)
 
     def log_jacobian(self, z: ArrayLike) -> NDArray[np.float64]:
-        """Return log |d theta / d z| at points of probit space, shape (n,).
+        """Return the log Jacobian determinant of :meth:`from_unconstrained`, shape (n,).
 
         Subtract it from a log density over ``z`` to have the log density over ``theta``.
         """

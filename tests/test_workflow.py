@@ -153,7 +153,7 @@ def test_the_posterior_file(result: Result, tmp_path: Path) -> None:
     )
     observed = data["observed_data"]["moment"]
     np.testing.assert_array_equal(observed, result.observed)
-    assert observed.attrs["units"] == "nAm"
+    assert observed.attrs["units"] == "nA*m"
     assert observed.coords["time"].attrs["units"] == "s"
     assert data["posterior_predictive"]["moment"].shape == (1, 10, 41)
     assert "study" in data.attrs and "versions" in data.attrs
@@ -243,7 +243,7 @@ def test_ongoing_activity(raw: mne.io.RawArray, head: Head, tmp_path: Path) -> N
     result = infer(raw, study, head=head, progress=False)
     write_results(result, tmp_path / "out")
     data = az.from_netcdf(str(tmp_path / "out" / "posterior.nc"))
-    assert data["observed_data"]["power"].attrs["units"] == "nAm**2/Hz"
+    assert data["observed_data"]["power"].attrs["units"] == "(nA*m)**2/Hz"
     assert data["observed_data"]["power"].dims == ("frequency",)
     assert (data["observed_data"]["power"] > 0).all()
     assert isinstance(result.source_estimate(), mne.SourceEstimate)
