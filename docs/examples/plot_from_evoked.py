@@ -15,7 +15,7 @@ simulated trial by trial, averaged with plain MNE-Python, and handed to :func:`n
 # %%
 # A recording
 # -----------
-# 100 visual stimuli, one every 1.2 s. The stimulus reaches the column of the right lateral
+# 200 visual stimuli, one every 1.2 s. The stimulus reaches the column of the right lateral
 # occipital cortex; all other regions are active too. Up to the average this is ordinary MNE code:
 # replace it by your own.
 
