@@ -119,7 +119,11 @@ def _source(recording: Recording) -> str:
     if isinstance(recording, mne.Evoked):
         return str(recording.comment or "")
     files = recording.filenames if isinstance(recording, mne.io.BaseRaw) else [recording.filename]
-    return Path(files[0]).name if files and files[0] else ""
+    if not files or not files[0]:
+        return ""
+    path = Path(files[0])
+    header = {".fdt": ".set", ".eeg": ".vhdr"}  # MNE names the data beside the header
+    return path.with_suffix(header.get(path.suffix, path.suffix)).name
 
 
 def _window_times(protocol: Protocol) -> NDArray[np.float64]:
