@@ -118,12 +118,11 @@ def noise_from_baseline(
         epochs, method="ledoit_wolf", rank="full", on_mismatch="ignore", verbose="error"
     )
     # Not centred by segment: what is slower than a segment is noise too.
-    centred = baseline
     lags = min(AR_ORDER + 1, baseline.shape[-1] // 2)
-    length = centred.shape[-1]
+    length = baseline.shape[-1]
     # Biased estimates: they make the autoregressive model stable.
     autocovariance = np.array(
-        [np.mean((centred[..., : length - k] * centred[..., k:]).sum(-1)) for k in range(lags)]
+        [np.mean((baseline[..., : length - k] * baseline[..., k:]).sum(-1)) for k in range(lags)]
     )
     n = len(info.ch_names)
     reference = np.eye(n) - 1.0 / n

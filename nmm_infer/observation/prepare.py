@@ -149,7 +149,6 @@ def _evoked(
         assert found_events is not None and events is not None
         found, event_id = found_events
         recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
-        band = _band(recording, protocol)
         margin = 3 / recording.info["sfreq"]
         reject = None if protocol.reject is None else {"eeg": protocol.reject * 1e-6}
         with warnings.catch_warnings():
@@ -176,17 +175,15 @@ def _evoked(
         notes.append(f"Averaged {len(epochs)} of {total} epochs around {events!r}.")
         if len(epochs) < total:
             notes[-1] += f" Left out: {_why(epochs)}."
-    elif isinstance(recording, mne.BaseEpochs):
-        if events is not None:
+    else:
+        if isinstance(recording, mne.BaseEpochs) and events is not None:
             if events not in recording.event_id:
                 raise InputError(
                     f"no event {events!r} in the epochs; present: {', '.join(recording.event_id)}"
                 )
             recording = recording[events]
-        epochs, band = recording, _band(recording, protocol)
-    else:
-        epochs, band = recording, _band(recording, protocol)
-
+        epochs = recording
+    band = _band(recording, protocol)
     averages = epochs.nave if isinstance(epochs, mne.Evoked) else len(epochs)
     trials = epochs.data[None] if isinstance(epochs, mne.Evoked) else epochs.get_data()
     sfreq, start, stop = epochs.info["sfreq"], epochs.times[0], epochs.times[-1]
@@ -236,7 +233,6 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     length = round(protocol.window * protocol.sfreq)
     if isinstance(recording, mne.io.BaseRaw):
         recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
-        band = _band(recording, protocol)
         sfreq = recording.info["sfreq"]
         needed = protocol.n_windows * protocol.window
         if recording.times[-1] < needed:
@@ -249,7 +245,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
                 recording, protocol.window + 1 / sfreq, preload=True, verbose="error"
             )
     else:
-        epochs, band = recording, _band(recording, protocol)
+        epochs = recording
         if epochs.times[-1] - epochs.times[0] < protocol.window - 1 / protocol.sfreq:
             raise InputError(f"the epochs are shorter than the window of {protocol.window:g} s")
     values = epochs.get_data()
@@ -266,6 +262,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     windows = resample_at(values, sfreq, 0.0, np.arange(length) / protocol.sfreq)
     # The middle of the usable windows: away from the beginning and the end of a recording.
     begin = (len(windows) - protocol.n_windows) // 2
+    band = _band(recording, protocol)
     notes = (
         f"Used {protocol.n_windows} of {len(epochs)} windows of {protocol.window:g} s "
         f"({len(epochs) - len(values)} rejected).",
