@@ -22,7 +22,7 @@ from nmm_infer.demonstration import EVENT, simulate_recording
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.observation import Observer, observe
-from nmm_infer.study import SYNAPTIC, Study
+from nmm_infer.study import Study
 from nmm_infer.workflow import simulate_campaign
 
 
@@ -51,7 +51,7 @@ def measure(study: Study) -> dict:
         "cores": os.cpu_count(),
         "failed_runs": len(fresh) - len(fresh.valid),
     }
-    for name, names in {"all": prior.names, "synaptic": list(SYNAPTIC)}.items():
+    for name, names in {"all": prior.names, "synaptic": list(study.synaptic)}.items():
         chosen = prior.select(names)
         estimator = PosteriorEstimator(
             study.encoder, study.density, study.training, study.pretraining

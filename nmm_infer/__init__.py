@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from nmm_infer.demonstration import demo
     from nmm_infer.errors import InputError
     from nmm_infer.inference import load_estimator
+    from nmm_infer.models import load_models, register_model
     from nmm_infer.observation import observe, read_recording
     from nmm_infer.parameters import Parameter, Prior
     from nmm_infer.report import write_report, write_results
+    from nmm_infer.simulation import simulate
     from nmm_infer.study import Study
+    from nmm_infer.virtual import simulate_raw
     from nmm_infer.workflow import Result, infer
 
 __version__ = _version("nmm-infer")
@@ -31,8 +34,12 @@ _WHERE = {
     "demo": "demonstration",
     "infer": "workflow",
     "load_estimator": "inference",
+    "load_models": "models",
     "observe": "observation",
     "read_recording": "observation",
+    "register_model": "models",
+    "simulate": "simulation",
+    "simulate_raw": "virtual",
     "write_report": "report",
     "write_results": "report",
 }
@@ -46,8 +53,12 @@ __all__ = [
     "demo",
     "infer",
     "load_estimator",
+    "load_models",
     "observe",
     "read_recording",
+    "register_model",
+    "simulate",
+    "simulate_raw",
     "write_report",
     "write_results",
 ]

@@ -11,14 +11,29 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 __all__ = ["show_progress", "stage"]
 
 _SHOWN: ContextVar[bool] = ContextVar("nmm_infer_progress", default=False)
+#: Rate and time left are those of the last minutes, in seconds.
+_MEMORY = 300.0
+
+
+class _Rate(ProgressColumn):
+    """Units of work a second, where the units have a name."""
+
+    def render(self, task: Task) -> Text:
+        speed, unit = task.finished_speed or task.speed, task.fields["unit"]
+        if not speed or not unit:
+            return Text("")
+        number = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+        return Text(f"{number} {unit}/s", style="progress.data.speed", no_wrap=True)
 
 
 @contextmanager
@@ -32,7 +47,9 @@ def show_progress(shown: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def stage(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def stage(
+    description: str, total: int, *, done: int = 0, unit: str = ""
+) -> Iterator[Callable[[int], None]]:
     """Open one stage of a long job.
 
     Parameters
@@ -41,6 +58,10 @@ def stage(description: str, total: int) -> Iterator[Callable[[int], None]]:
         What is being done, as the bar shows it.
     total : int
         Number of units of work.
+    done : int
+        Units that an earlier, interrupted job has done; they do not count for the rate.
+    unit : str
+        Plural name of a unit, e.g. ``"runs"``; with one, the bar shows the rate.
 
     Yields
     ------
@@ -51,14 +72,15 @@ def stage(description: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: None
         return
     columns = (
-        TextColumn("{task.description:<44}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, speed_estimate_period=_MEMORY) as bar:
+        task = bar.add_task(description, total=total, completed=done, unit=unit)
         try:
             yield lambda n: bar.advance(task, n)
         except BaseException:

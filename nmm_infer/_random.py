@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["generator", "keys"]
 
@@ -35,7 +36,7 @@ def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, stream, *counters))
 
 
-def keys(seed: int, stream: str, index: np.ndarray) -> np.ndarray:
+def keys(seed: int, stream: str, index: ArrayLike, trial: ArrayLike = 0) -> NDArray[np.uint32]:
     """Return a 64-bit key for each counter-based noise stream of a batch.
 
     Parameters
@@ -44,21 +45,32 @@ def keys(seed: int, stream: str, index: np.ndarray) -> np.ndarray:
         The seed of the study.
     stream : str
         The name of the stream.
-    index : numpy.ndarray of int, shape (n,)
+    index : array_like of int, shape (n,)
         Absolute simulation numbers, so that a run has the same key in every batch.
+    trial : array_like of int, shape broadcastable to (n,)
+        Numbers of repetitions of one simulation.
 
     Returns
     -------
     numpy.ndarray of uint32, shape (2, n)
         The two words of each key.
     """
-    state = _sequence(seed, stream).generate_state(1, np.uint64)[0]
+    state = _sequence(seed, stream).generate_state(2, np.uint64)
     with np.errstate(over="ignore"):
-        # SplitMix64 (Steele, Lea and Flood 2014): a bijection, so no two indices share a key.
-        z = state + (np.asarray(index, dtype=np.uint64) + np.uint64(1)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
+        z = _scramble(state[0] + _whole(index) * _GAMMA)
+        z = _scramble((z ^ state[1]) + _whole(np.broadcast_to(trial, z.shape)) * _GAMMA)
     return np.stack([(z & np.uint64(0xFFFFFFFF)), z >> np.uint64(32)]).astype(np.uint32)
+
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _whole(numbers: ArrayLike) -> NDArray[np.uint64]:
+    return np.asarray(numbers, dtype=np.uint64) + np.uint64(1)
+
+
+def _scramble(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix 64 bits: SplitMix64 (Steele, Lea and Flood 2014), a bijection."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))

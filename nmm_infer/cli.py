@@ -1,4 +1,4 @@
-"""The command line: a thin layer over :func:`nmm_infer.infer` and :func:`nmm_infer.demo`."""
+"""The command line: a thin layer over the functions of :mod:`nmm_infer`."""
 
 from __future__ import annotations
 
@@ -99,6 +99,35 @@ def demo(
         return run(plan, store=store)
 
     _run(job, output, keep_campaign, title="Demonstration: a simulated visual response")
+
+
+@app.command()
+def simulate(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    simulations: Annotated[int, typer.Option(min=1, help="Number of simulations.")],
+    output: Annotated[Path, typer.Option(help="Zarr store; an interrupted one is finished.")],
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, or `local`; threads of this machine else."),
+    ] = None,
+    seed: Seed = None,
+) -> None:
+    """Simulate a study's model with parameters from its prior."""
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent}: no such folder to put the store in")
+    from nmm_infer.study import Study
+    from nmm_infer.workflow import simulate_study
+
+    plan = Study.read(study)
+    if seed is not None:
+        plan = plan.replace(seed=seed)
+    campaign = simulate_study(plan, simulations, output, scheduler=scheduler, progress=True)
+    failed = len(campaign) - len(campaign.valid)
+    Console(stderr=True).print(
+        f"{len(campaign):,} simulations, {failed:,} of them failed: {output}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

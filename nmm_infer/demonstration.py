@@ -13,7 +13,6 @@ from nmm_infer import _random
 from nmm_infer._progress import show_progress
 from nmm_infer.anatomy import template_head
 from nmm_infer.campaign import run
-from nmm_infer.models import get_model
 from nmm_infer.observation import noise_from_level
 from nmm_infer.simulation import Clock
 from nmm_infer.study import Study
@@ -70,11 +69,11 @@ def simulate_recording(study: Study) -> tuple[mne.io.RawArray, xr.DataArray]:
     info.set_montage("fsaverage_1005", verbose="error")
     head = template_head(info)
     task = replace(
-        build_task(study, head.regions, stream="recording", candidates=(REGION,), network=0),
+        build_task(study, head.regions, stream="recording", candidates=(REGION,), repeat=0),
         clock=Clock(BEGIN, BEGIN + TRIAL - 1 / SFREQ, every=round(1000 / SFREQ)),
     )
     prior = study.build_prior()
-    known = {**get_model(study.model).defaults, **CONDITIONS}
+    known = {**study.declaration.defaults, **CONDITIONS}
     values = [known.get(p.name, p.low) for p in prior.parameters]
     truth = prior.label([values])[0].drop_vars("simulation")
     truth.attrs["region"] = REGION

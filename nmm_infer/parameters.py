@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from nmm_infer._random import generator
 from nmm_infer.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["Parameter", "Prior"]
 
 Distribution = Literal["uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"]
+
+#: Draws that share a random generator: any row is reached without drawing all before it.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Parameter:
         symbol = self.symbol or self.name
         return symbol if self.unit == "1" else f"{symbol} [{self.unit}]"
 
+    @cached_property
     def _magnitude(self) -> Any:
         if self.distribution == "uniform":
             return stats.uniform(self.low, self.high - self.low)
@@ -99,10 +106,15 @@ class Parameter:
         u = np.asarray(probability, dtype=float)
         if self.distribution == "fixed":
             return np.full_like(u, self.low)
-        if self.distribution == "signed_lognormal":
-            tail = np.where(u < 0.5, 1 - 2 * u, 2 * u - 1)
-            return np.asarray(np.where(u < 0.5, -1.0, 1.0) * self._magnitude().ppf(tail))
-        return np.asarray(self._magnitude().ppf(u))
+        if self.distribution == "uniform":
+            return np.asarray(self.low + (self.high - self.low) * u)
+        if self.distribution == "loguniform":
+            return np.asarray(np.exp(np.log(self.low) + np.log(self.high / self.low) * u))
+        if self.distribution == "lognormal":
+            return np.asarray(self.low * np.exp(np.log(self.high) * special.ndtri(u)))
+        tail = np.where(u < 0.5, 1 - 2 * u, 2 * u - 1)
+        magnitude = self.low * np.exp(np.log(self.high) * special.ndtri(tail))
+        return np.asarray(np.where(u < 0.5, -magnitude, magnitude))
 
     def cumulative(self, value: ArrayLike) -> NDArray[np.float64]:
         """Return the probability that a draw falls below ``value``."""
@@ -110,8 +122,8 @@ class Parameter:
         if self.distribution == "fixed":
             return np.where(x < self.low, 0.0, 1.0)
         if self.distribution == "signed_lognormal":
-            return np.asarray(0.5 + 0.5 * np.sign(x) * self._magnitude().cdf(np.abs(x)))
-        return np.asarray(self._magnitude().cdf(x))
+            return np.asarray(0.5 + 0.5 * np.sign(x) * self._magnitude.cdf(np.abs(x)))
+        return np.asarray(self._magnitude.cdf(x))
 
     def log_density(self, value: ArrayLike) -> NDArray[np.float64]:
         """Return the log of the prior density, in units of 1 / ``unit``."""
@@ -119,8 +131,8 @@ class Parameter:
         if self.distribution == "fixed":
             return np.where(x == self.low, 0.0, -np.inf)
         if self.distribution == "signed_lognormal":
-            return np.asarray(self._magnitude().logpdf(np.abs(x)) - np.log(2))
-        return np.asarray(self._magnitude().logpdf(x))
+            return np.asarray(self._magnitude.logpdf(np.abs(x)) - np.log(2))
+        return np.asarray(self._magnitude.logpdf(x))
 
 
 class Prior:
@@ -205,14 +217,26 @@ class Prior:
             Draws with names and units as coordinates. The first ``k`` draws do not depend on
             ``n``.
         """
-        u = generator(seed, stream).random((n, len(self)))
-        values = np.column_stack([p.quantile(u[:, i]) for i, p in enumerate(self.parameters)])
-        return self.label(values)
+        return self.rows(0, n, seed=seed, stream=stream)
 
-    def label(self, values: ArrayLike) -> xr.DataArray:
-        """Attach names and units to an array of shape (n, parameters)."""
+    def rows(self, start: int, stop: int, *, seed: int, stream: str = "prior") -> xr.DataArray:
+        """Draw parameter sets ``start`` to ``stop`` of a stream, without those before them.
+
+        They are rows ``start`` to ``stop`` of :meth:`sample`.
+        """
+        u = np.empty((max(stop - start, 0), len(self)))
+        for block in range(start // _BLOCK, -(-stop // _BLOCK)):
+            first, last = block * _BLOCK, min((block + 1) * _BLOCK, stop)
+            drawn = generator(seed, stream, block).random((last - first, len(self)))
+            low = max(first, start)
+            u[low - start : last - start] = drawn[low - first :]
+        values = np.column_stack([p.quantile(u[:, i]) for i, p in enumerate(self.parameters)])
+        return self.label(values, first=start)
+
+    def label(self, values: ArrayLike, *, first: int = 0) -> xr.DataArray:
+        """Attach names, units and numbers from ``first`` to an array of shape (n, parameters)."""
         values = np.asarray(values, dtype=float)
-        coords = {"simulation": np.arange(len(values)), **self.coords()}
+        coords = {"simulation": np.arange(first, first + len(values)), **self.coords()}
         return xr.DataArray(values, dims=("simulation", "parameter"), coords=coords, name="theta")
 
     def values(self, theta: xr.DataArray | ArrayLike) -> NDArray[np.float64]:
@@ -270,6 +294,8 @@ class Prior:
 
     def to_torch(self) -> torch.distributions.Distribution:
         """Return the prior in probit space as a torch distribution: N(0, I)."""
+        import torch  # two seconds, which simulations do not need
+
         zero = torch.zeros(len(self))
         return torch.distributions.Independent(torch.distributions.Normal(zero, zero + 1), 1)
 

@@ -6,16 +6,24 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nmm_infer.anatomy import (
+    desikan_killiany_connectome,
+    read_connectome,
+    row_normalised,
+    single_column,
+)
 from nmm_infer.errors import InputError
 from nmm_infer.inference import DensitySettings
+from nmm_infer.models import Constant, Model, get_model, load_models
 from nmm_infer.networks import EncoderSettings
 from nmm_infer.observation import EvokedProtocol, Protocol, SpontaneousProtocol
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.training import TrainingSettings
 
-__all__ = ["Budget", "Study"]
+__all__ = ["Budget", "ConnectomeSettings", "Study"]
 
 _JR = "Jansen and Rit 1995"
 _RANGE = "about three quarters to five or seven fifths of the value of Jansen and Rit 1995"
@@ -32,6 +40,11 @@ _COLUMN = (
     Parameter("b", "1/s", "uniform", 37.0, 63.0, "$b$", _RANGE),
     Parameter("C", "1", "uniform", 100.0, 170.0, "$C$", _RANGE),
 )
+_SPEED = Parameter(
+    "conduction_speed", "m/s", "fixed", 4.0, symbol="$v$",
+    source="between the default of The Virtual Brain (3 m/s) and the sweep of 1 to 10 m/s that is "
+    "usual; Lemarechal et al. 2022, Brain, doi 10.1093/brain/awab362: a median delay of 10 ms",
+)  # fmt: skip
 _CONDITIONS: dict[str, tuple[Parameter, ...]] = {
     "evoked": (
         Parameter("drive", "1/s", "uniform", 0.0, 30.0, "$p$", "columns rest without input"),
@@ -42,6 +55,7 @@ _CONDITIONS: dict[str, tuple[Parameter, ...]] = {
         Parameter(
             "coupling", "1", "uniform", 0.0, 30.0, "$G$", "rows of the connectome sum to one"
         ),
+        _SPEED,
         Parameter(
             "stimulus_amplitude", "1/s", "loguniform", 60.0, 300.0, "$q$",
             f"{_JR}, section 4: a peak of the order of the background",
@@ -57,6 +71,7 @@ _CONDITIONS: dict[str, tuple[Parameter, ...]] = {
         Parameter(
             "coupling", "1", "uniform", 0.0, 60.0, "$G$", "rows of the connectome sum to one"
         ),
+        _SPEED,
     ),
 }  # fmt: skip
 _SENSORS = (
@@ -66,9 +81,6 @@ _SENSORS = (
         "source scale of all other regions over that of the focus",
     ),
 )  # fmt: skip
-
-#: Parameters that a study is about; the others are nuisances, inferred and marginalised.
-SYNAPTIC = tuple(p.name for p in _COLUMN)
 
 
 class PriorRange(BaseModel):
@@ -82,6 +94,20 @@ class PriorRange(BaseModel):
     low: float = Field(description="lower bound, median magnitude, or fixed value")
     high: float = Field(float("nan"), description="upper bound, or geometric standard deviation")
     source: str = Field("the study", description="where the range comes from")
+
+
+class ConnectomeSettings(BaseModel):
+    """Which regions there are, and how they are connected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        "desikan-killiany",
+        description="`desikan-killiany` (68 regions), `column` (one region, coupled to nothing), "
+        "or a file: an archive of The Virtual Brain (`.zip`), or netCDF with `weights` and "
+        "`tract_lengths` (`.nc`)",
+    )
+    normalise: bool = Field(True, description="whether what a region receives is scaled to sum 1")
 
 
 class Budget(BaseModel):
@@ -106,8 +132,10 @@ class Study(BaseModel):
         Changes to the default prior, by parameter name.
     budget, encoder, density, pretraining, training
         Sizes and schedules.
-    model : str
-        Neural mass model of all regions.
+    model, model_file : str
+        Neural mass model of all regions, and the user's file that registers it.
+    connectome : ConnectomeSettings
+        Regions and connections.
     seed : int
         Seed of everything random.
 
@@ -131,7 +159,11 @@ class Study(BaseModel):
     training: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings(epochs=22, learning_rate=2e-3)
     )
-    model: Literal["jansen_rit"] = Field("jansen_rit", description="model of all regions")
+    model: str = Field("jansen_rit", description="model of all regions")
+    model_file: str | None = Field(
+        None, description="Python file that registers the model (`register_model`)"
+    )
+    connectome: ConnectomeSettings = Field(default_factory=ConnectomeSettings)
     seed: int = Field(0, ge=0, description="seed of everything random")
 
     @classmethod
@@ -170,6 +202,12 @@ class Study(BaseModel):
         for name, entry in defaults.items():
             if isinstance(entry, dict) and isinstance(table.get(name), dict):
                 table[name] = {**entry, **table[name]}
+        # Files that a study names lie beside it.
+        for place, key in ((table, "model_file"), (table.get("connectome"), "source")):
+            if isinstance(place, dict) and isinstance(place.get(key), str):
+                beside = path.parent / place[key]
+                if beside.is_file():
+                    place[key] = str(beside.resolve())
         try:
             study = cls.model_validate({**defaults, **table})
             study.build_prior()
@@ -192,20 +230,81 @@ class Study(BaseModel):
         except ValidationError as error:
             raise InputError(_first(error)) from error
 
+    @property
+    def declaration(self) -> Model:
+        """The neural mass model."""
+        if self.model_file is not None:
+            load_models(self.model_file)
+        return get_model(self.model)
+
+    @property
+    def synaptic(self) -> tuple[str, ...]:
+        """Parameters that the study is about: constants of the model.
+
+        The others are nuisances, inferred and marginalised.
+        """
+        constants = self.declaration.defaults
+        return tuple(p.name for p in self.build_prior().parameters if p.name in constants)
+
+    def build_connectome(self) -> xr.Dataset:
+        """Return ``weights`` and ``tract_lengths`` (target, source) of the study's regions."""
+        source = self.connectome.source
+        if source == "column":
+            return single_column()
+        if source == "desikan-killiany":
+            connectome = desikan_killiany_connectome()
+        else:
+            connectome = read_connectome(source)
+        if self.connectome.normalise:
+            connectome["weights"] = row_normalised(connectome["weights"])
+        return connectome
+
     def build_prior(self) -> Prior:
-        """Return the prior of all parameters, nuisances included."""
-        defaults = {p.name: p for p in (*_COLUMN, *_CONDITIONS[self.protocol.kind], *_SENSORS)}
-        unknown = sorted(set(self.prior) - set(defaults))
+        """Return the prior of all parameters, nuisances included.
+
+        Constants of the model that neither have a default prior nor are in the study have their
+        published values.
+        """
+        constants = {c.name: c for c in self.declaration.constants}
+        column = [p for p in _COLUMN if p.name in constants]
+        conditions = [*_CONDITIONS[self.protocol.kind], *_SENSORS]
+        if self.connectome.source == "column":
+            conditions = [p for p in conditions if p.name not in ("coupling", "conduction_speed")]
+        defaults = {p.name: p for p in (*column, *conditions)}
+        unknown = sorted(set(self.prior) - set(defaults) - set(constants))
         if unknown:
-            raise InputError(f"prior: no parameter {unknown[0]!r}; there are {', '.join(defaults)}")
+            names = ", ".join(dict.fromkeys([*defaults, *constants]))
+            raise InputError(f"prior: no parameter {unknown[0]!r}; there are {names}")
+        own = {
+            name: Parameter(name, c.unit, "fixed", c.default, source=c.source)
+            for name, c in constants.items()
+            if name in self.prior and name not in defaults
+        }
         parameters = []
-        for name, default in defaults.items():
+        for name, default in {**own, **defaults}.items():
             change = self.prior.get(name)
             if change is not None:
                 values = {**vars(default), **change.model_dump()}
                 default = Parameter(**values)
+            if name in constants:
+                _check_bounds(default, constants[name])
             parameters.append(default)
         return Prior(parameters)
+
+
+def _check_bounds(parameter: Parameter, constant: Constant) -> None:
+    """Refuse a prior whose bounds leave those of the model."""
+    if parameter.distribution not in ("uniform", "loguniform", "fixed"):
+        return
+    values = (
+        [parameter.low] if parameter.distribution == "fixed" else [parameter.low, parameter.high]
+    )
+    for value in values:
+        if not constant.low <= value <= constant.high:
+            raise InputError(
+                f"prior.{parameter.name}: {value:g} {constant.unit} is outside the bounds of the "
+                f"model, {constant.low:g} to {constant.high:g}"
+            )
 
 
 def _first(error: ValidationError) -> str:

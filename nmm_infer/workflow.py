@@ -17,8 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer._progress import show_progress, stage
-from nmm_infer.anatomy import Head, desikan_killiany_connectome, row_normalised
-from nmm_infer.campaign import Campaign, run
+from nmm_infer.anatomy import Head
+from nmm_infer.campaign import Campaign, PriorDesign, run
 from nmm_infer.diagnostics import calibrate, misspecification, predictive_check
 from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
@@ -27,9 +27,9 @@ from nmm_infer.observation import EvokedProtocol, Observation, Observer, Recordi
 from nmm_infer.parameters import Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.simulation import Clock
-from nmm_infer.study import SYNAPTIC, Study
+from nmm_infer.study import Study
 
-__all__ = ["Result", "build_task", "infer", "simulate_campaign", "with_truth"]
+__all__ = ["Result", "build_task", "infer", "simulate_campaign", "simulate_study", "with_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class Result:
         if self.study.protocol.inverse == "sLORETA":
             unit = unit.replace("(nA*m)**2", "1").replace("nA*m", "1")
 
+        synaptic = self.study.synaptic
+
         def parameters(draws: xr.DataArray) -> xr.Dataset:
             return xr.Dataset(
                 {
@@ -102,7 +104,7 @@ class Result:
                             "symbol": p.symbol,
                             "prior": f"{p.distribution} {p.low:g} {p.high:g}",
                             "source": p.source,
-                            "role": "synaptic" if p.name in SYNAPTIC else "nuisance",
+                            "role": "synaptic" if p.name in synaptic else "nuisance",
                         },
                     )
                     for p in self.estimator.prior_.parameters
@@ -210,7 +212,7 @@ def build_task(
     stream: str,
     n_averages: int = 1,
     candidates: tuple[str, ...] | None = None,
-    network: int | None = None,
+    repeat: int | None = None,
 ) -> NetworkTask:
     """Return the simulations of a study.
 
@@ -230,13 +232,15 @@ def build_task(
         See :class:`NetworkTask`.
     """
     protocol = study.protocol
-    weights = row_normalised(desikan_killiany_connectome()["weights"])
-    absent = sorted(set(regions) - set(weights.coords["target"].values.tolist()))
+    connectome = study.build_connectome()
+    known = connectome.coords["target"].values.tolist()
+    absent = sorted(set(regions) - set(known))
     if absent:
         raise InputError(
-            f"the connectome has no region {absent[0]!r}: use a head with Desikan-Killiany regions"
+            f"the connectome has no region {absent[0]!r} of the head; it has "
+            f"{', '.join(known[:3])}, ...: head and connectome must have the same region names"
         )
-    weights = weights.sel(target=regions, source=regions)
+    connectome = connectome.sel(target=regions, source=regions)
     # Stored at four samples a period of the highest frequency that the protocol keeps.
     every = int(1000 / (4 * protocol.h_freq))
     margin = 0.1 + 4 * every * 1e-3
@@ -248,13 +252,14 @@ def build_task(
         kind=protocol.kind,
         model=study.model,
         prior=study.build_prior(),
-        weights=weights,
+        connectome=connectome,
         clock=Clock(first - margin, last + margin, every=every, settle=settle),
         candidates=candidates,
         n_averages=n_averages,
         seed=study.seed,
         stream=stream,
-        network=network,
+        repeat=repeat,
+        model_file=study.model_file,
     )
 
 
@@ -362,8 +367,43 @@ def simulate_campaign(
     task = build_task(
         study, observation.head.regions, stream=stream, n_averages=observation.n_averages
     )
-    design = task.prior.sample(n, seed=study.seed, stream=f"prior/{stream}")
+    design = PriorDesign(task.prior, n, seed=study.seed, stream=f"prior/{stream}")
     return run(task, design, store, description=description)
+
+
+def simulate_study(
+    study: Study,
+    n: int,
+    store: str | Path | None = None,
+    *,
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> Campaign:
+    """Run a study's simulations for all regions of its connectome, without any head.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    n : int
+        Runs, with parameters from the study's prior.
+    store : path, optional
+        A Zarr store; an interrupted one resumes. In memory without.
+    scheduler : str, optional
+        Address of a Dask scheduler, or ``"local"``; threads of this machine without.
+    progress : bool
+        Whether to show a progress bar on standard error.
+
+    Returns
+    -------
+    Campaign
+        Parameters, region potentials [mV], focus and status of each run.
+    """
+    regions = [str(name) for name in study.build_connectome().coords["target"].values]
+    task = build_task(study, regions, stream="simulation")
+    design = PriorDesign(task.prior, n, seed=study.seed, stream="prior/simulation")
+    with show_progress(progress):
+        return run(task, design, store, scheduler=scheduler, description="Simulating")
 
 
 def _infer(study: Study, observation: Observation, observer: Observer, store: Any) -> Result:

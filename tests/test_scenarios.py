@@ -133,7 +133,7 @@ def _trials(head: Head, n: int, n_averages: int) -> np.ndarray:
     study = study.replace(prior=fixed)
     task = build_task(
         study, head.regions, stream=f"n{n_averages}", n_averages=n_averages,
-        candidates=("cuneus-lh",), network=0,
+        candidates=("cuneus-lh",), repeat=0,
     )  # fmt: skip
     theta = task.prior.complete(
         task.prior.label(np.tile([REST[name] for name in task.prior.names], (n, 1)))
@@ -166,7 +166,14 @@ def test_what_a_task_needs(task: NetworkTask) -> None:
         replace(task, candidates=("cuneus-lh", "moon-lh"))
     with pytest.raises(InputError, match="no region"):
         replace(task, candidates=())
-    for name in ("drive", "noise", "coupling", "source_scale", "background", "stimulus_onset"):
+    for name in (
+        "drive",
+        "noise",
+        "coupling",
+        "conduction_speed",
+        "source_scale",
+        "stimulus_onset",
+    ):
         rest = [p for p in task.prior.parameters if p.name != name]
         with pytest.raises(InputError, match=f"{name}.*is missing for a evoked|{name}.*missing"):
             replace(task, prior=Prior(rest))
@@ -177,9 +184,9 @@ def test_what_a_task_needs(task: NetworkTask) -> None:
 
 def test_fingerprint_tells_tasks_apart(task: NetworkTask) -> None:
     changes = [
-        {"seed": 1}, {"stream": "x"}, {"n_averages": 2}, {"network": 0},
+        {"seed": 1}, {"stream": "x"}, {"n_averages": 2}, {"repeat": 0},
         {"candidates": ("cuneus-lh",)}, {"clock": Clock(-0.2, 0.4, every=8)},
-        {"weights": task.weights * 0.5},
+        {"connectome": task.connectome * 0.5},
     ]  # fmt: skip
     prints = [str(replace(task, **change).fingerprint) for change in changes]
     assert len({str(task.fingerprint), *prints}) == len(changes) + 1

@@ -9,7 +9,7 @@ import pytest
 
 from nmm_infer.errors import InputError
 from nmm_infer.observation import EvokedProtocol, SpontaneousProtocol
-from nmm_infer.study import SYNAPTIC, Study
+from nmm_infer.study import Study
 
 FULL = """
 seed = 7
@@ -59,7 +59,7 @@ def test_defaults() -> None:
     assert evoked == Study()
     for study in (evoked, spontaneous):
         prior = study.build_prior()
-        assert set(SYNAPTIC) == {"A", "B", "a", "b", "C"} < set(prior.names)
+        assert set(study.synaptic) == {"A", "B", "a", "b", "C"} < set(prior.names)
         assert all(unit for unit in prior.units)
         assert all(p.source for p in prior.parameters)
         assert np.isfinite(prior.sample(100, seed=0)).all()

@@ -16,7 +16,7 @@ def _models():
     from nmm_infer.networks import EncoderSettings
     from nmm_infer.observation import EvokedProtocol, SpontaneousProtocol
     from nmm_infer.parameters import Parameter
-    from nmm_infer.study import Budget, PriorRange, Study
+    from nmm_infer.study import Budget, ConnectomeSettings, PriorRange, Study
     from nmm_infer.training import TrainingSettings
 
     study = Study.evoked()
@@ -25,6 +25,7 @@ def _models():
         "evoked": (EvokedProtocol, None, None),
         "spontaneous": (SpontaneousProtocol, None, None),
         "prior": (PriorRange, None, Parameter),
+        "connectome": (ConnectomeSettings, study.connectome, None),
         "budget": (Budget, study.budget, None),
         "encoder": (EncoderSettings, study.encoder, None),
         "density": (DensitySettings, study.density, None),
@@ -122,10 +123,11 @@ class StudyPrior(_Table):
     required_arguments = 1
 
     def run(self):
-        from nmm_infer.study import SYNAPTIC, Study
+        from nmm_infer.study import Study
 
         rows = []
-        for p in getattr(Study, self.arguments[0])().build_prior().parameters:
+        study = getattr(Study, self.arguments[0])()
+        for p in study.build_prior().parameters:
             numbers = f"{p.low:g}" if p.distribution == "fixed" else f"{p.low:g}, {p.high:g}"
             rows.append(
                 (
@@ -133,7 +135,7 @@ class StudyPrior(_Table):
                     f"``{p.unit}``",
                     p.distribution,
                     numbers,
-                    "synaptic" if p.name in SYNAPTIC else "nuisance",
+                    "synaptic" if p.name in study.synaptic else "nuisance",
                     p.source,
                 )
             )

@@ -17,35 +17,37 @@ oscillates by itself. The equations are in :doc:`/guide/science`.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nmm_infer import Study
+from nmm_infer import Study, simulate
 from nmm_infer.models import JANSEN_RIT
-from nmm_infer.simulation import Clock, integrate, volley
+from nmm_infer.simulation import Volley
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
 prior = Study.evoked().build_prior().select(["A", "B", "a", "b", "C"])
 theta = prior.sample(400, seed=0)
-clock = Clock(start=-0.1, stop=0.5, every=2)
-ms = 1e3 * clock.sample_times
+volley = Volley(onset=0.05, amplitude=200.0)
 
 
 def respond(columns, n):
     """Responses of n columns in mV, each less its value at rest."""
-    stimulus = volley(clock.step_times, np.full(n, 0.05), np.full(n, 200.0))
-    mv = integrate(JANSEN_RIT, columns, clock, drive=15.0, stimulus=stimulus)[:, 0]
-    return mv - mv[:, :1]
+    data = simulate(
+        constants=columns, drive=15.0, stimuli=volley, tmin=-0.1, duration=0.6, sfreq=500.0,
+        n_simulations=n,
+    )["potential"].isel(region=0)  # fmt: skip
+    return data - data.isel(time=0)
 
 
 columns = {p.name: theta.sel(parameter=p.name).values[:, None] for p in prior.parameters}
 responses = respond(columns, 400)
 published = respond({}, 1)[0]
+ms = 1e3 * responses["time"].values
 
 figure, (rate, potential) = plt.subplots(
     2, 1, figsize=(9, 5), sharex=True, height_ratios=[1, 3], layout="constrained"
 )
 rate.fill_between(
-    1e3 * clock.step_times,
-    volley(clock.step_times, np.array([0.05]), np.array([200.0]))[0],
+    ms,
+    volley.courses(responses["time"].values, batch=1)[0],
     color="#e8a33d", alpha=0.7, lw=0,
 )  # fmt: skip
 rate.set(ylabel="volley [1/s]")
@@ -127,9 +129,11 @@ hopf = [i for i in changes if abs(leading[i].imag) > 1 and p[i] > 0]
 
 def kicked(columns, drive, n):
     """Last second of long simulations, in mV, after a strong volley at the beginning."""
-    late = Clock(start=4.0, stop=5.0, every=1, settle=6.0)
-    stimulus = volley(late.step_times, np.full(n, -1.5), np.full(n, 300.0))
-    return integrate(JANSEN_RIT, columns, late, drive=drive, stimulus=stimulus)[:, 0]
+    kick = Volley(onset=-1.5, amplitude=300.0)
+    data = simulate(
+        constants=columns, drive=drive, stimuli=kick, tmin=4.0, settle=6.0, n_simulations=n
+    )
+    return data["potential"].values[:, 0]
 
 
 drives = np.linspace(0, 360, 121)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from nmm_infer.anatomy.connectome import desikan_killiany_connectome, row_normalised
+from nmm_infer.anatomy.connectome import (
+    desikan_killiany_connectome,
+    read_connectome,
+    row_normalised,
+    single_column,
+)
 from nmm_infer.anatomy.head import Head
 from nmm_infer.anatomy.positions import Placement, place_electrodes
 from nmm_infer.anatomy.template import template_head
@@ -12,6 +17,8 @@ __all__ = [
     "Placement",
     "desikan_killiany_connectome",
     "place_electrodes",
+    "read_connectome",
     "row_normalised",
+    "single_column",
     "template_head",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import zipfile
 from io import BytesIO
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,12 @@ from nmm_infer.anatomy._labels import desikan_killiany_names
 from nmm_infer.anatomy._package_data import connectome_file
 from nmm_infer.errors import InputError
 
-__all__ = ["desikan_killiany_connectome", "row_normalised"]
+__all__ = [
+    "desikan_killiany_connectome",
+    "read_connectome",
+    "row_normalised",
+    "single_column",
+]
 
 _Array = TypeVar("_Array", xr.DataArray, NDArray[np.float64])
 
@@ -55,14 +61,114 @@ def desikan_killiany_connectome() -> xr.Dataset:
         ordered = matrix[np.ix_(order, order)]
         np.fill_diagonal(ordered, 0.0)
         matrices.append(ordered)
+    connectome = _labelled(matrices[0], matrices[1], regions, origin="tvb-data")
+    return connectome.assign_attrs(atlas="Desikan-Killiany, 68 cortical regions")
+
+
+def single_column() -> xr.Dataset:
+    """Return the connectome of one region, ``"column"``, that is coupled to nothing."""
+    return _labelled(np.zeros((1, 1)), np.zeros((1, 1)), ["column"], origin="a single column")
+
+
+def read_connectome(path: str | Path) -> xr.Dataset:
+    """Read a connectome from a file.
+
+    Parameters
+    ----------
+    path : path
+        A ``.zip`` archive of The Virtual Brain (``weights``, ``tract_lengths`` and ``centres``,
+        plain or bzip2), or a netCDF file with ``weights`` and ``tract_lengths``, both (target,
+        source) with names on both dimensions. Rows are targets, columns are sources.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``weights`` (target, source) as in the file; ``tract_lengths`` (target, source) in mm.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a matrix is not square or not finite, a length is negative, or
+        names do not match.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such connectome file")
+    try:
+        connectome = _read_netcdf(path) if path.suffix == ".nc" else _read_archive(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(
+            f"{path}: neither an archive of The Virtual Brain (.zip) nor netCDF (.nc) with weights "
+            f"and tract_lengths ({error})"
+        ) from error
+    for name, matrix in connectome.data_vars.items():
+        if not np.isfinite(matrix.values).all():
+            row, column = np.argwhere(~np.isfinite(matrix.values))[0]
+            raise InputError(
+                f"{path}: {name} is not finite from {matrix.coords['source'].values[column]!r} "
+                f"to {matrix.coords['target'].values[row]!r}"
+            )
+    if (connectome["tract_lengths"].values < 0).any():
+        raise InputError(f"{path}: tract lengths must not be negative")
+    return connectome
+
+
+def _read_archive(path: Path) -> xr.Dataset:
+    with zipfile.ZipFile(path) as archive:
+        lines = _member(archive, "centres").decode().splitlines()
+        weights = np.loadtxt(BytesIO(_member(archive, "weights")), ndmin=2)
+        lengths = np.loadtxt(BytesIO(_member(archive, "tract_lengths")), ndmin=2)
+    return _labelled(weights, lengths, [line.split()[0] for line in lines if line.strip()])
+
+
+def _read_netcdf(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path) as file:
+        connectome = file.load()
+    names = None
+    for variable in ("weights", "tract_lengths"):
+        matrix = connectome[variable]
+        if set(matrix.dims) != {"target", "source"}:
+            raise InputError(f"{variable} must have the dimensions target and source")
+        for dimension in ("target", "source"):
+            if dimension not in matrix.coords:
+                raise InputError(f"the dimension {dimension} of {variable} has no names")
+            found = [str(name) for name in matrix.coords[dimension].values]
+            if names is not None and found != names:
+                raise InputError(f"the names of target and source do not match in {variable}")
+            names = found
+    weights, lengths = (
+        connectome[variable].transpose("target", "source").values.astype(float)
+        for variable in ("weights", "tract_lengths")
+    )
+    assert names is not None
+    return _labelled(weights, lengths, names)
+
+
+def _labelled(
+    weights: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+    names: list[str],
+    origin: str = "a file",
+) -> xr.Dataset:
+    n = len(names)
+    if len(set(names)) < n:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two regions are called {twice!r}")
+    for what, matrix in (("weights", weights), ("tract_lengths", lengths)):
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise InputError(f"{what} must be a square matrix (target, source), not {matrix.shape}")
+        if len(matrix) != n:
+            raise InputError(f"{what} are for {len(matrix)} regions, but there are {n} names")
     dims = ("target", "source")
     return xr.Dataset(
         {
-            "weights": (dims, matrices[0], {"units": "1", "long_name": "connection strength"}),
-            "tract_lengths": (dims, matrices[1], {"units": "mm", "long_name": "tract length"}),
+            "weights": (dims, weights, {"units": "1", "long_name": "connection strength"}),
+            "tract_lengths": (dims, lengths, {"units": "mm", "long_name": "tract length"}),
         },
-        coords={"target": regions, "source": regions},
-        attrs={"atlas": "Desikan-Killiany, 68 cortical regions", "origin": "tvb-data"},
+        coords={"target": names, "source": names},
+        attrs={"origin": origin},
     )
 
 
@@ -97,7 +203,7 @@ def _member(archive: zipfile.ZipFile, stem: str) -> bytes:
         if name.rsplit("/", 1)[-1].startswith(stem):
             content = archive.read(name)
             return bz2.decompress(content) if name.endswith(".bz2") else content
-    raise InputError(f"connectivity_68.zip of the installed tvb-data holds no {stem} file.")
+    raise InputError(f"the archive holds no {stem} file")
 
 
 def _label_name(name: str) -> str:

@@ -1,6 +1,20 @@
 """A generic, resumable campaign of runs. It knows no model."""
 
-from nmm_infer.campaign.store import Campaign, run
-from nmm_infer.campaign.task import DIVERGED, OK, PENDING, Task, Variable
+from nmm_infer.campaign.design import ArrayDesign, Design, PriorDesign
+from nmm_infer.campaign.result import Campaign
+from nmm_infer.campaign.running import run
+from nmm_infer.campaign.task import DIVERGED, FAILED, OK, PENDING, Task, Variable
 
-__all__ = ["DIVERGED", "OK", "PENDING", "Campaign", "Task", "Variable", "run"]
+__all__ = [
+    "DIVERGED",
+    "FAILED",
+    "OK",
+    "PENDING",
+    "ArrayDesign",
+    "Campaign",
+    "Design",
+    "PriorDesign",
+    "Task",
+    "Variable",
+    "run",
+]

@@ -10,9 +10,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["DIVERGED", "OK", "PENDING", "Task", "Variable"]
+__all__ = ["DIVERGED", "FAILED", "OK", "PENDING", "REASONS", "Task", "Variable"]
 
-PENDING, OK, DIVERGED = -1, 0, 1
+PENDING, OK, DIVERGED, FAILED = -1, 0, 1, 2
+
+#: What each status says of a run.
+REASONS: Mapping[int, str] = {
+    PENDING: "not run yet",
+    OK: "ended well",
+    DIVERGED: "the state left the finite range",
+    FAILED: "the task raised an error",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Variable:
     Parameters
     ----------
     dims : tuple of str
-        Dimensions after ``simulation``.
+        Dimensions after ``simulation``; each has a coordinate in :attr:`Task.coords`.
     dtype : str
         NumPy type.
     attrs : mapping
@@ -38,7 +46,9 @@ class Task(Protocol):
     """Anything that turns parameter sets into arrays.
 
     A run must depend on its parameters and its absolute number only, never on its neighbours in
-    a chunk: that is what makes a resumed campaign equal to an uninterrupted one.
+    a chunk: that is what makes a resumed campaign equal to an uninterrupted one. :meth:`simulate`
+    is called from several threads at a time, so it must not change the task. A task that runs on
+    Dask workers is sent there by pickle: its class must be importable on them.
     """
 
     @property
@@ -48,14 +58,35 @@ class Task(Protocol):
 
     @property
     def coords(self) -> dict[str, Any]:
-        """Coordinates of the dimensions other than ``simulation``."""
+        """Coordinates of the dimensions other than ``simulation``, as xarray takes them."""
         ...
 
     @property
-    def variables(self) -> dict[str, Variable]:
+    def variables(self) -> Mapping[str, Variable]:
         """The arrays that :meth:`simulate` returns."""
         ...
 
     def simulate(self, theta: xr.DataArray, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Run parameter sets ``theta`` (simulation, parameter) with absolute numbers ``index``."""
+        """Run some parameter sets.
+
+        Parameters
+        ----------
+        theta : xarray.DataArray, dims (simulation, parameter)
+            Parameter sets, in the units of their coordinate ``unit``.
+        index : numpy.ndarray of int, shape (simulation,)
+            Absolute numbers of the runs.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            One array a variable, with ``simulation`` first. It may add ``"status"``, a code a run
+            (``OK``, ``DIVERGED``, ``FAILED``); without, a run with a value that is not finite is
+            ``DIVERGED``.
+
+        Raises
+        ------
+        Exception
+            Runs that raise an error are found one by one and kept with status ``FAILED``. Only
+            ``InputError``, ``OSError`` and ``MemoryError`` end the campaign.
+        """
         ...

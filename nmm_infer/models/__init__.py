@@ -1,6 +1,33 @@
 """Neural mass models: one file each, registered by name."""
 
-from nmm_infer.models.base import Constant, Model, get_model, register_model
+from nmm_infer.models.base import (
+    Constant,
+    Model,
+    Output,
+    State,
+    get_model,
+    load_models,
+    model_names,
+    register_model,
+)
+from nmm_infer.models.david_2006 import DAVID_2006
+from nmm_infer.models.david_friston import DAVID_FRISTON
 from nmm_infer.models.jansen_rit import JANSEN_RIT
+from nmm_infer.models.thalamocortical import THALAMOCORTICAL
+from nmm_infer.models.wendling import WENDLING
 
-__all__ = ["JANSEN_RIT", "Constant", "Model", "get_model", "register_model"]
+__all__ = [
+    "DAVID_2006",
+    "DAVID_FRISTON",
+    "JANSEN_RIT",
+    "THALAMOCORTICAL",
+    "WENDLING",
+    "Constant",
+    "Model",
+    "Output",
+    "State",
+    "get_model",
+    "load_models",
+    "model_names",
+    "register_model",
+]

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 
-__all__ = ["Constant", "Model", "get_model", "register_model"]
+__all__ = [
+    "Constant",
+    "Model",
+    "Output",
+    "State",
+    "get_model",
+    "load_models",
+    "model_names",
+    "register_model",
+]
+
+
+@dataclass(frozen=True)
+class State:
+    """A state variable.
+
+    Parameters
+    ----------
+    name, unit : str
+        Name in the equations and unit.
+    meaning : str
+        What it stands for.
+    """
+
+    name: str
+    unit: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A model parameter with its published value.
+    """A parameter of a model with its published value.
 
     Parameters
     ----------
@@ -23,6 +54,8 @@ class Constant:
         Name in the equations and unit.
     default : float
         Published value.
+    low, high : float
+        Bounds of what is meaningful; values outside are refused.
     source : str
         Citation of the default.
     """
@@ -30,7 +63,30 @@ class Constant:
     name: str
     unit: str
     default: float
+    low: float
+    high: float
     source: str
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.default <= self.high:
+            raise InputError(f"{self.name}: the default {self.default} is outside its bounds")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A signal of a column: what is recorded, and what other columns receive.
+
+    Parameters
+    ----------
+    name, unit : str
+        Name and unit; what other columns receive as a firing rate has the unit 1/s.
+    function : callable
+        A plain function of some of the states and constants, found by the names of its arguments.
+    """
+
+    name: str
+    unit: str
+    function: Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -41,60 +97,190 @@ class Model:
     ----------
     name : str
         Name in studies.
-    states : tuple of str
+    states : tuple of State
         State variables, in order.
     constants : tuple of Constant
         Parameters, in order; each may vary by simulation and by node.
-    rate : callable
-        ``rate(*states, *constants)``: the firing rate [1/s] that a column sends to others.
+    targets : tuple of str
+        Populations that firing rates [1/s] enter from outside: background, stimuli, noise, and
+        what other columns send. The first is the one meant where none is named.
     derivative : callable
-        ``derivative(*states, rate, drive, *constants)``: time derivatives of the states, a tuple.
-        ``drive`` [1/s] is everything that reaches the target population from outside:
-        background, stimulus, noise, and the rates of other columns.
-    output : callable
-        ``output(*states)``: the signal that sources the EEG.
-    output_unit : str
-        Unit of the output.
-    target : str
-        The population that ``drive`` enters.
-    equilibrium : callable
-        ``equilibrium(drive, *constants)``: the states at rest, shape (states, n), float64.
+        Time derivatives of all states, a tuple in their order. A plain function whose arguments
+        are names of states, targets and constants.
+    outputs : tuple of Output
+        Signals. The first one sources the EEG; the first one in 1/s is what a column sends where
+        no output is named.
+    rates : tuple of str
+        Constants that are inverse time constants [1/s]; the fastest limits the step.
+    equilibrium : callable, optional
+        ``equilibrium(inputs, constants)``: the states at rest, shape (states, n), float64, from
+        mappings of names to arrays of shape (n,). Without it a column starts at zero.
+    reference : str
+        The publication of the equations.
 
     Notes
     -----
-    ``rate``, ``derivative`` and ``output`` are scalar Numba functions and must be written without
-    branches on their arguments, so that the engine can vectorise them over simulations.
+    The functions are written for numbers as plain Python, with ``np.exp`` and its like, in the
+    units of the publication; they may call other functions of their module. The engine writes them
+    anew in the precision asked for and compiles them together with the network, so a model needs
+    to know nothing of batches. The same functions work on NumPy arrays in float64, which is how
+    equilibria and Jacobians are found. Loops and ``if`` statements keep a kernel from being
+    vectorised: use conditional expressions.
+
+    Examples
+    --------
+    A low-pass filter with rate a that follows its input:
+
+    >>> def derivative(y, drive, a):
+    ...     return (a * (drive - y),)
+    >>> def value(y):
+    ...     return y
+    >>> Model(
+    ...     name="low_pass",
+    ...     states=(State("y", "1/s"),),
+    ...     constants=(Constant("a", "1/s", 50.0, 1.0, 500.0, "example"),),
+    ...     targets=("drive",),
+    ...     derivative=derivative,
+    ...     outputs=(Output("value", "1/s", value),),
+    ...     rates=("a",),
+    ... ).output.name
+    'value'
     """
 
     name: str
-    states: tuple[str, ...]
+    states: tuple[State, ...]
     constants: tuple[Constant, ...]
-    rate: Callable[..., float]
-    derivative: Callable[..., tuple[float, ...]]
-    output: Callable[..., float]
-    output_unit: str
-    target: str
-    equilibrium: Callable[..., NDArray[np.float64]]
+    targets: tuple[str, ...]
+    derivative: Callable[..., tuple[Any, ...]]
+    outputs: tuple[Output, ...]
+    rates: tuple[str, ...]
+    equilibrium: Callable[..., NDArray[np.float64]] | None = field(default=None, compare=False)
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.states and self.targets and self.outputs and self.rates):
+            raise InputError(f"{self.name}: a model needs states, targets, outputs and rates")
+        everything = [*self.state_names, *self.targets, *self.defaults]
+        twice = sorted({name for name in everything if everything.count(name) > 1})
+        if twice:
+            raise InputError(f"{self.name}: {twice[0]!r} is declared twice")
+        self._check("derivative", self.derivative, everything)
+        for output in self.outputs:
+            self._check(output.name, output.function, [*self.state_names, *self.defaults])
+        unknown = sorted(set(self.rates) - set(self.defaults))
+        if unknown:
+            raise InputError(f"{self.name}: rates names {unknown[0]!r}, which is no constant")
+
+    def _check(self, what: str, function: Callable[..., Any], known: list[str]) -> None:
+        for name in inspect.signature(function).parameters:
+            if name not in known:
+                raise InputError(
+                    f"{self.name}: {what} takes {name!r}, which is not declared; "
+                    f"there are {', '.join(known)}"
+                )
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the states, in order."""
+        return tuple(state.name for state in self.states)
 
     @property
     def defaults(self) -> dict[str, float]:
         """Published values by name."""
         return {c.name: c.default for c in self.constants}
 
+    @property
+    def output(self) -> Output:
+        """The signal that sources the EEG."""
+        return self.outputs[0]
+
+    @property
+    def sent(self) -> Output:
+        """The firing rate that a column sends to others where no output is named."""
+        for output in self.outputs:
+            if output.unit == "1/s":
+                return output
+        raise InputError(f"{self.name} has no output in 1/s: name the one that columns send")
+
+    def get_output(self, name: str) -> Output:
+        """Return an output by name."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        names = ", ".join(output.name for output in self.outputs)
+        raise InputError(f"{self.name} has no output {name!r}; there are {names}")
+
+    def get_target(self, name: str | None) -> str:
+        """Return a target population by name, or the first one."""
+        if name is None:
+            return self.targets[0]
+        if name not in self.targets:
+            raise InputError(
+                f"{self.name} has no target {name!r}; there are {', '.join(self.targets)}"
+            )
+        return name
+
 
 _REGISTRY: dict[str, Model] = {}
 
 
 def register_model(model: Model) -> Model:
-    """Make a model available to :func:`get_model` and to scenarios under its name."""
-    if model.name in _REGISTRY and _REGISTRY[model.name] is not model:
+    """Make a model available under its name to :func:`get_model`, studies and the engine."""
+    if model.name in _REGISTRY and _REGISTRY[model.name] != model:
         raise InputError(f"a model named {model.name!r} is registered already")
     _REGISTRY[model.name] = model
     return model
 
 
-def get_model(name: str) -> Model:
-    """Return a registered model."""
-    if name not in _REGISTRY:
-        raise InputError(f"no model {name!r}; there are {', '.join(sorted(_REGISTRY))}")
-    return _REGISTRY[name]
+def model_names() -> list[str]:
+    """Return the names of all registered models."""
+    return sorted(_REGISTRY)
+
+
+def get_model(model: str | Model) -> Model:
+    """Return a registered model (or, if given a model, that model)."""
+    if isinstance(model, Model):
+        return model
+    if model not in _REGISTRY:
+        raise InputError(f"no model {model!r}; there are {', '.join(model_names())}")
+    return _REGISTRY[model]
+
+
+_FILES: dict[Path, list[str]] = {}
+
+
+def load_models(path: str | Path) -> list[str]:
+    """Run a Python file that registers models.
+
+    Parameters
+    ----------
+    path : path
+        A user's file; it calls :func:`register_model`. A file is run once.
+
+    Returns
+    -------
+    list of str
+        Names of the models that the file registered.
+    """
+    path = Path(path).resolve()
+    if path in _FILES:
+        return _FILES[path]
+    if not path.is_file():
+        raise InputError(f"{path}: no such model file")
+    before = set(_REGISTRY)
+    name = f"nmm_infer_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a user's file does wrong
+        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
+    _FILES[path] = sorted(set(_REGISTRY) - before)
+    if not _FILES.get(path):
+        raise InputError(f"{path}: the file registers no model (register_model)")
+    return _FILES[path]

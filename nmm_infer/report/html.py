@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nmm_infer.report import figures
-from nmm_infer.study import SYNAPTIC
 from nmm_infer.workflow import Result
 
 __all__ = ["render"]
@@ -74,7 +73,7 @@ def _choice(result: Result) -> str:
 
 def _best(result: Result) -> tuple[str, str]:
     """Name the synaptic parameter that this recording tells most about."""
-    names = [n for n in SYNAPTIC if n in result.estimator.prior_.names]
+    names = [n for n in result.study.synaptic if n in result.estimator.prior_.names]
     shares = result.summary()["contraction"].sel(parameter=names).values
     if not len(shares) or shares.max() < 0.1:
         return "none", "no synaptic parameter contracts by .1 for this recording"
@@ -133,7 +132,7 @@ def _table(result: Result) -> str:
             if result.truth is None
             else f"<td>{float(result.truth.sel(parameter=parameter.name)):.3g}</td>"
         )
-        kind = "" if parameter.name in SYNAPTIC else ' class="nuisance"'
+        kind = "" if parameter.name in result.study.synaptic else ' class="nuisance"'
         unit = "" if parameter.unit == "1" else html.escape(parameter.unit)
         a, b = parameter.quantile([0.05, 0.95])
         rows.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,16 +11,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer import _random
-from nmm_infer.campaign import Variable
+from nmm_infer.campaign import DIVERGED, OK, Variable
 from nmm_infer.errors import InputError
-from nmm_infer.models import get_model
+from nmm_infer.models import Model, get_model, load_models
 from nmm_infer.parameters import Prior
-from nmm_infer.simulation import Clock, integrate, volley
+from nmm_infer.simulation import Clock, Connection, Network, Volley, integrate
 
 __all__ = ["NetworkTask"]
 
 #: Parameters of a run that are not constants of the focus column.
-CONDITIONS = ("drive", "noise", "coupling", "stimulus_amplitude", "stimulus_onset")
+CONDITIONS = (
+    "drive",
+    "noise",
+    "coupling",
+    "conduction_speed",
+    "stimulus_amplitude",
+    "stimulus_onset",
+)
 #: Parameters that the observer uses, not the simulation.
 OBSERVED = ("source_scale", "background")
 
@@ -45,8 +52,9 @@ class NetworkTask:
         Name of the neural mass model, the same in all regions.
     prior : Prior
         Prior of all parameters.
-    weights : xarray.DataArray, dims (target, source)
-        Row-normalised connectome, with region names.
+    connectome : xarray.Dataset
+        ``weights`` (target, source) and ``tract_lengths`` (target, source) in mm, with region
+        names. Regions are coupled by the sum of their delayed firing rates.
     clock : Clock
         Times.
     candidates : tuple of str
@@ -59,30 +67,35 @@ class NetworkTask:
         Seed of the study.
     stream : str
         Training, test, ...: runs with the same number in different streams share nothing.
-    network : int, optional
+    repeat : int, optional
         If given, all runs have the focus and the other columns of this run: they are trials of
         one recording and differ in their noise only.
+    model_file : str, optional
+        The user's file that registers the model.
     """
 
     kind: Literal["evoked", "spontaneous"]
     model: str
     prior: Prior
-    weights: xr.DataArray
+    connectome: xr.Dataset
     clock: Clock
     candidates: tuple[str, ...]
     n_averages: int
     seed: int
     stream: str
-    network: int | None = None
+    repeat: int | None = None
+    model_file: str | None = None
 
     def __post_init__(self) -> None:
-        known = {*get_model(self.model).defaults, *CONDITIONS, *OBSERVED}
+        known = {*self.declaration.defaults, *CONDITIONS, *OBSERVED}
         unknown = [name for name in self.prior.names if name not in known]
         if unknown:
             raise InputError(
                 f"prior: no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}"
             )
-        needed = {"drive", "noise", "coupling", *OBSERVED}
+        needed = {"drive", "noise", *OBSERVED}
+        if len(self.regions) > 1:
+            needed |= {"coupling", "conduction_speed"}
         if self.kind == "evoked":
             needed |= {"stimulus_amplitude", "stimulus_onset"}
         missing = sorted(needed - set(self.prior.names))
@@ -95,10 +108,27 @@ class NetworkTask:
         if absent or not self.candidates:
             raise InputError(f"no region {absent[:1]}; there are {', '.join(self.regions)}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is cached is found again on a worker; a user's model would not travel.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def declaration(self) -> Model:
+        """The neural mass model."""
+        if self.model_file is not None:
+            load_models(self.model_file)
+        return get_model(self.model)
+
+    @cached_property
+    def columns(self) -> Network:
+        """The regions and their connections."""
+        connection = Connection(self.connectome["weights"], self.connectome["tract_lengths"])
+        return Network([connection] if len(self.regions) > 1 else [], self.regions)
+
     @property
     def regions(self) -> list[str]:
         """Names of the regions, in order."""
-        return [str(name) for name in self.weights.coords["target"].values]
+        return [str(name) for name in self.connectome.coords["target"].values]
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -108,11 +138,14 @@ class NetworkTask:
             "kind": self.kind,
             "model": self.model,
             "prior": self.prior.to_dict(),
-            "weights": np.asarray(self.weights.values, dtype=float).round(12).tolist(),
+            "connectome": {
+                name: np.asarray(matrix.values, dtype=float).round(12).tolist()
+                for name, matrix in self.connectome.data_vars.items()
+            },
             "regions": self.regions,
-            "clock": vars(self.clock),
+            "clock": asdict(self.clock),
             "candidates": list(self.candidates),
-            "network": self.network,
+            "repeat": self.repeat,
             "n_averages": self.n_averages,
             "seed": self.seed,
             "stream": self.stream,
@@ -136,7 +169,7 @@ class NetworkTask:
 
     @cached_property
     def _columns(self) -> Prior:
-        names = [n for n in self.prior.names if n in get_model(self.model).defaults]
+        names = [n for n in self.prior.names if n in self.declaration.defaults]
         if self.kind == "evoked":
             names = []
         return self.prior.select([*names, "drive"])
@@ -149,7 +182,7 @@ class NetworkTask:
         u = np.empty((n, nodes, len(columns)))
         focus = np.empty(n, dtype=np.int64)
         candidates = np.array([self.regions.index(name) for name in self.candidates])
-        networks = index if self.network is None else np.full(n, self.network)
+        networks = index if self.repeat is None else np.full(n, self.repeat)
         for i, number in enumerate(networks):
             rng = _random.generator(self.seed, f"network/{self.stream}", int(number))
             focus[i] = rng.choice(candidates)
@@ -157,29 +190,43 @@ class NetworkTask:
         constants: dict[str, NDArray[np.float64]] = {}
         for k, parameter in enumerate(columns.parameters):
             constants[parameter.name] = parameter.quantile(u[..., k])
-        for name, default in get_model(self.model).defaults.items():
+        for name, default in self.declaration.defaults.items():
             if name in values:
                 constants.setdefault(name, np.full((n, nodes), default))
         for name, column in constants.items():
             column[np.arange(n), focus] = values[name]
         drive = constants.pop("drive")
-        stimulus = None
+        stimuli = []
         if self.kind == "evoked":
-            stimulus = volley(
-                self.clock.step_times, values["stimulus_onset"], values["stimulus_amplitude"]
+            stimuli.append(
+                Volley(focus, None, values["stimulus_onset"], values["stimulus_amplitude"])
             )
-        potential = integrate(
-            get_model(self.model),
-            constants,
+        runs = integrate(
+            self.declaration,
             self.clock,
+            network=self.columns,
+            constants=constants,
             drive=drive,
             noise=values["noise"][:, None] / np.sqrt(self.n_averages),
-            weights=self.weights.values,
-            strength=values["coupling"],
-            stimulus=stimulus,
-            focus=focus,
+            stimuli=stimuli,
+            strength=values.get("coupling", np.ones(n)),
+            speed=self._speed(values),
             seed=self.seed,
             stream=f"noise/{self.stream}",
             index=index,
         )
-        return {"potential": potential, "focus": focus.astype(np.int16)}
+        (potential,) = runs.outputs.values()
+        return {
+            "potential": potential,
+            "focus": focus.astype(np.int16),
+            "status": np.where(runs.diverged, DIVERGED, OK).astype(np.int8),
+        }
+
+    def _speed(self, values: dict[str, NDArray[np.float64]]) -> Any:
+        """Return one conduction speed for all runs where it is fixed: delays are shared then."""
+        if "conduction_speed" not in values:
+            return 1.0
+        parameter = self.prior["conduction_speed"]
+        if parameter.distribution == "fixed":
+            return parameter.low
+        return values["conduction_speed"]

@@ -2,199 +2,465 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nmm_infer import _random
+from nmm_infer._threads import n_threads
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model
-from nmm_infer.simulation.kernel import LANES, compile_kernel
+from nmm_infer.simulation._lanes import LANES, UNROLL
+from nmm_infer.simulation.clock import Clock
+from nmm_infer.simulation.kernel import Plan, Scheme, compile_kernel
+from nmm_infer.simulation.network import Network, per_connection, resolve
+from nmm_infer.simulation.stimulus import Stimulus
 
-__all__ = ["Clock", "integrate"]
+__all__ = ["Trajectories", "integrate"]
+
+#: The largest product of step and fastest inverse time constant: half of what Heun's scheme
+#: and a third of what Runge-Kutta's stand before the fastest synapse becomes unstable.
+_LARGEST_STEP = 1.0
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Times of a simulation.
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """What :func:`integrate` returns.
 
-    Parameters
+    Attributes
     ----------
-    start, stop : float
-        First and last sample that is kept, in s.
-    step : float
-        Integration step, in s.
-    every : int
-        Steps from one kept sample to the next.
-    settle : float
-        Time integrated before ``start`` and thrown away, in s.
+    outputs : dict of str to numpy.ndarray, shape (batch, node, sample)
+        Recorded outputs by name.
+    diverged : numpy.ndarray of bool, shape (batch,)
+        Runs whose state left the finite range.
+    diverged_at : numpy.ndarray of float, shape (batch,)
+        Time in s of the first sample that is not finite; NaN for the others.
     """
 
-    start: float
-    stop: float
-    step: float = 1e-3
-    every: int = 4
-    settle: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not self.stop > self.start or self.step <= 0 or self.settle < 0 or self.every < 1:
-            raise InputError(f"these simulation times make no sense: {self}")
-
-    @property
-    def settle_steps(self) -> int:
-        """Steps before the first sample."""
-        return round(self.settle / self.step)
-
-    @property
-    def n_samples(self) -> int:
-        """Samples kept."""
-        return round((self.stop - self.start) / (self.step * self.every)) + 1
-
-    @property
-    def sample_times(self) -> NDArray[np.float64]:
-        """Times of the kept samples, in s."""
-        return np.asarray(self.start + np.arange(self.n_samples) * (self.step * self.every))
-
-    @property
-    def step_times(self) -> NDArray[np.float64]:
-        """Times of all steps, both ends included, in s."""
-        steps = self.settle_steps + (self.n_samples - 1) * self.every
-        return np.asarray(self.start + (np.arange(steps + 1) - self.settle_steps) * self.step)
+    outputs: dict[str, NDArray[Any]]
+    diverged: NDArray[np.bool_]
+    diverged_at: NDArray[np.float64]
 
 
 def integrate(
     model: Model,
-    constants: Mapping[str, ArrayLike],
     clock: Clock,
     *,
-    drive: ArrayLike = 0.0,
-    noise: ArrayLike = 0.0,
-    weights: NDArray[np.float64] | None = None,
-    strength: ArrayLike = 0.0,
-    stimulus: NDArray[np.float32] | None = None,
-    focus: ArrayLike = 0,
+    network: Network | None = None,
+    constants: Mapping[str, ArrayLike] | None = None,
+    drive: ArrayLike | Mapping[str, ArrayLike] = 0.0,
+    noise: ArrayLike | Mapping[str, ArrayLike] = 0.0,
+    stimuli: Sequence[Stimulus] = (),
+    strength: ArrayLike | Mapping[str, ArrayLike] = 1.0,
+    speed: ArrayLike = 5.0,
+    initial: ArrayLike | None = None,
+    record: Sequence[str] | None = None,
+    scheme: Scheme = "heun",
+    dtype: Literal["float32", "float64"] = "float32",
+    coupling_update: Literal["stage", "step"] = "stage",
     seed: int = 0,
     stream: str = "noise",
-    index: NDArray[np.int64] | None = None,
+    index: ArrayLike | None = None,
+    trial: ArrayLike = 0,
     batch: int = 1,
-) -> NDArray[np.float32]:
-    """Integrate a batch of networks with the stochastic Heun scheme, in float32.
+) -> Trajectories:
+    r"""Integrate a batch of networks.
 
-    Every column starts at its own lowest equilibrium. Columns are coupled, without delay, by the
-    weighted sum of their firing rates, ``strength * sum_j weights[i, j] * rate_j``, which enters
-    the model's target population.
+    A run has the same bits in any batch and on any number of threads: its noise depends on
+    ``seed``, ``stream``, its ``index`` and ``trial``, the step, the node and the target.
 
     Parameters
     ----------
     model : Model
-        The neural mass model.
-    constants : mapping of str to array_like, shape broadcastable to (batch, node)
-        Parameters that differ from the published values.
+        The neural mass model of all nodes.
     clock : Clock
         Times.
-    drive : array_like, shape broadcastable to (batch, node)
-        Constant background drive in 1/s.
-    noise : array_like, shape broadcastable to (batch, node)
-        Intensity of the white noise on the drive, in 1/sqrt(s).
-    weights : numpy.ndarray, shape (node, node), optional
-        Row: target, column: source. One node without.
-    strength : array_like, shape broadcastable to (batch,)
-        Global coupling strength.
-    stimulus : numpy.ndarray of float32, shape (batch, steps + 1), optional
-        Rate in 1/s at ``clock.step_times`` that enters the node ``focus``.
-    focus : array_like of int, shape broadcastable to (batch,)
-        The node that the stimulus enters.
+    network : Network, optional
+        Nodes and connections; a single column without.
+    constants : mapping of str to array_like, shape broadcastable to (batch, node)
+        Parameters that differ from the published values.
+    drive : array_like or mapping by target, shape broadcastable to (batch, node)
+        Constant background drive in 1/s; of the model's first target if none is named.
+    noise : array_like or mapping by target, shape broadcastable to (batch, node)
+        Intensity :math:`\sigma` of white noise on the drive, in 1/sqrt(s): the drive of a step is
+        :math:`\sigma\,\xi/\sqrt{\Delta t}` with :math:`\xi \sim N(0, 1)`, so its spectral density
+        does not depend on the step. An array is noise even where it is zero; the number 0 is none.
+    stimuli : sequence of Stimulus
+        Time courses that enter nodes.
+    strength : array_like or mapping by connection, shape broadcastable to (batch,)
+        Global strength G of the connections.
+    speed : array_like, shape () or (batch,)
+        Conduction speed in m/s. A number shares delays between all runs, which is faster.
+    initial : array_like, shape broadcastable to (state, batch, node), optional
+        Initial states, held before the beginning. Without, the lowest equilibrium of each column
+        by itself at its constant drive, or zero for a model that declares none.
+    record : sequence of str, optional
+        Outputs to keep; the model's first one without.
+    scheme : {"heun", "euler", "rk4"}
+        Stochastic Heun; Euler-Maruyama; Runge-Kutta of order 4 (without noise and delays).
+    dtype : {"float32", "float64"}
+        Precision of states and arithmetic.
+    coupling_update : {"stage", "step"}
+        ``"stage"`` evaluates coupling at both ends of a step, so that Heun's scheme keeps its
+        order; ``"step"`` freezes it within a step, as The Virtual Brain does.
     seed, stream : int, str
         Seed and name of the noise stream.
-    index : numpy.ndarray of int, shape (batch,), optional
-        Absolute numbers of the simulations, which select their noise.
+    index : array_like of int, shape (batch,), optional
+        Absolute numbers of the simulations; 0, 1, ... without.
+    trial : array_like of int, shape broadcastable to (batch,)
+        Numbers of repetitions of one simulation, with noise of their own.
     batch : int
-        Size of the batch where nothing else tells it.
+        Size of the batch where no ``index`` tells it.
 
     Returns
     -------
-    numpy.ndarray of float32, shape (batch, node, sample)
-        The model's output (for Jansen-Rit the net postsynaptic potential, in mV).
+    Trajectories
+        Recorded outputs and which runs diverged.
 
     Raises
     ------
     InputError
-        For an unknown parameter, an array of the wrong shape, or a value that is not finite.
+        For an unknown name, a shape that does not fit, a value that is not finite or outside its
+        bounds, or a step that is too large for the fastest time constant.
     """
-    nodes = 1 if weights is None else len(weights)
-    weights = np.zeros((nodes, nodes)) if weights is None else np.asarray(weights, dtype=float)
-    if weights.shape != (nodes, nodes) or not np.isfinite(weights).all():
-        raise InputError(f"weights must be square and finite, got shape {weights.shape}")
-    unknown = sorted(set(constants) - set(model.defaults))
+    network = Network.column() if network is None else network
+    nodes = network.n_nodes
+    index = np.arange(batch) if index is None else np.asarray(index, dtype=np.int64)
+    batch = len(index)
+    number = np.dtype(dtype).type
+    per_node = (batch, nodes)
+
+    columns = _constants(model, constants or {}, per_node)
+    fastest = max(float(columns[name].max()) for name in model.rates)
+    if clock.step * fastest > _LARGEST_STEP:
+        raise InputError(
+            f"a step of {clock.step * 1e3:g} ms is too large for the fastest inverse time "
+            f"constant, {fastest:g} /s: take at most {_LARGEST_STEP / fastest * 1e3:.3g} ms"
+        )
+    drives = _by_target(model, "drive", drive, per_node)
+    noises = _by_target(model, "noise", noise, per_node)
+    terms = resolve(network, model)
+    strengths = [
+        _fit(f"strength of {c.name}", g, (batch,), "(batch,)")
+        for c, g in zip(
+            network.connections, per_connection(network, "strength", strength), strict=True
+        )
+    ]
+    velocity: Any = _fit("speed", speed, (batch,), "(batch,)")
+    if np.ndim(speed) == 0:
+        velocity = velocity.item()
+    if not np.all(np.isfinite(velocity)) or not np.all(velocity > 0):
+        raise InputError("speed: the conduction speed must be positive")
+    delayed = network.delayed
+    if scheme == "rk4" and (delayed or noises):
+        what = "delays" if delayed else "noise"
+        raise InputError(f"the scheme 'rk4' is for runs without noise and delays; this has {what}")
+    if scheme not in ("euler", "heun", "rk4") or coupling_update not in ("stage", "step"):
+        raise InputError(
+            f"no scheme {scheme!r} with coupling_update {coupling_update!r}; there are euler, "
+            "heun, rk4 and stage, step"
+        )
+    frozen = scheme == "euler" or coupling_update == "step"
+    delays = network.steps(velocity, clock.step, 0 if frozen else 1)
+    wiring = _Wiring.of(network, delays, terms, frozen)
+
+    courses, where, into, targets = _stimuli(model, network, clock, stimuli, scheme, batch, number)
+    record = (model.output.name,) if record is None else tuple(record)
+    for name in record:
+        model.get_output(name)
+    plan = Plan(
+        model=model,
+        scheme=scheme,
+        dtype=dtype,
+        recorded=record,
+        drives=tuple(drives),
+        noises=tuple(noises),
+        stimuli=targets,
+        terms=tuple(terms),
+        own=tuple(bool(row.any()) for row in wiring.own),
+        instant=wiring.now.source.size > 0,
+        delayed=wiring.late.source.size > 0,
+        frozen=frozen,
+        own_delays=wiring.late.delay.shape[1] > 1,
+        filtered=clock.filtered,
+    )
+    if clock.n_steps * nodes * len(model.targets) >= 2**32 and noises:
+        raise InputError("the noise of one run would repeat: simulate fewer steps at a time")
+    states = _initial(model, initial, drives, columns, batch, nodes)
+
+    padding = -batch % LANES
+
+    def pad(values: ArrayLike, axis: int, kind: Any = number) -> NDArray[Any]:
+        """Repeat the last simulation until the blocks are full."""
+        values = np.asarray(values)
+        if values.shape[axis] == 1 and batch > 1:
+            values = np.broadcast_to(
+                values, (*values.shape[:axis], batch, *values.shape[axis + 1 :])
+            )
+        width = [(0, 0)] * values.ndim
+        width[axis] = (0, padding)
+        return np.ascontiguousarray(np.pad(values, width, mode="edge"), dtype=kind)
+
+    def stacked(parts: list[NDArray[Any]], kind: Any = number) -> NDArray[Any]:
+        """Stack arrays of shape (batch or 1, node or 1) into (part, node or 1, batch)."""
+        if not parts:
+            return np.zeros((1, 1, batch + padding), kind)
+        columns = max(p.shape[1] for p in parts)
+        rows = max(p.shape[0] for p in parts)
+        whole = np.stack([np.broadcast_to(p, (rows, columns)).T for p in parts])
+        return pad(whole, 2, kind)
+
+    arguments = (
+        pad(states, 2),
+        stacked([columns[c.name] for c in model.constants]),
+        stacked(list(drives.values())),
+        stacked(list(noises.values())),
+        stacked([s[:, None] for s in strengths])[:, 0],
+        pad(_random.keys(seed, stream, index, trial), 1, np.uint32),
+        courses if not padding else pad(courses, 1),
+        where if not padding else pad(where, 1, np.int64),
+        into,
+        wiring.own.astype(number),
+        wiring.now.start,
+        wiring.now.source * LANES,
+        wiring.now.weight.astype(number),
+        wiring.late.start,
+        wiring.late.source,
+        wiring.late.weight.astype(number),
+        pad(wiring.late.delay, 1, np.int32) if plan.own_delays else wiring.late.delay,
+        wiring.late.delay.max(initial=0) + 1,
+        _padded(clock.taps).astype(number),
+        number(clock.step),
+        clock.lead,
+        clock.settle_steps,
+        clock.every,
+        clock.n_steps,
+    )
+    output = np.empty((len(record), batch + padding, nodes, clock.n_samples), number)
+    last = np.empty((len(model.states), nodes, batch + padding), number)
+    _launch(compile_kernel(plan), (batch + padding) // LANES, arguments, output, last)
+    outputs = {name: output[r, :batch] for r, name in enumerate(record)}
+    diverged = np.asarray(~np.isfinite(last[..., :batch]).all(axis=(0, 1)))
+    at = np.full(batch, np.nan)
+    for i in np.flatnonzero(diverged):
+        bad = ~np.isfinite(output[:, i]).all(axis=(0, 1))
+        at[i] = clock.sample_times[np.argmax(bad)] if bad.any() else clock.stop
+    return Trajectories(outputs, diverged, at)
+
+
+def _launch(kernel: Any, blocks: int, arguments: tuple[Any, ...], output: Any, last: Any) -> None:
+    """Share the blocks between threads."""
+    threads = min(n_threads(), blocks)
+    if threads == 1:
+        kernel(LANES, 0, blocks, *arguments, output, last)
+        return
+    bounds = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [
+            pool.submit(kernel, LANES, a, b, *arguments, output, last)  # type: ignore[call-arg]
+            for a, b in pairwise(bounds)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _padded(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill rows up to the length that the kernel unrolls."""
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % UNROLL)))
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Edges of all connections in compressed rows, each filled up with edges of no weight."""
+
+    start: NDArray[np.int64]  # (connection, node + 1)
+    source: NDArray[np.int64]  # place among the outputs that are sent, node by node
+    weight: NDArray[np.float64]
+    delay: NDArray[np.int32]  # (edge, 1) or (edge, batch)
+
+    @classmethod
+    def of(cls, parts: list[tuple[NDArray[Any], ...]], nodes: int) -> _Edges:
+        """Compress (row, source, weight, delay) of each connection; rows are sorted."""
+        starts, sources, weights, delays = [], [], [], []
+        offset = 0
+        for row, source, weight, delay in parts:
+            count = np.bincount(row, minlength=nodes)
+            first = np.concatenate([[0], np.cumsum(count)])
+            start = np.concatenate([[0], np.cumsum(-(-count // UNROLL) * UNROLL)])
+            place = start[row] + np.arange(len(row)) - first[row]
+            filled = np.zeros(start[-1], np.int64), np.zeros(start[-1])
+            late = np.ones((start[-1], delay.shape[1]), np.int32)
+            filled[0][place], filled[1][place], late[place] = source, weight, delay
+            starts.append(start + offset)
+            offset += start[-1]
+            sources.append(filled[0])
+            weights.append(filled[1])
+            delays.append(late)
+        if not parts:
+            nothing = np.zeros(0, np.int64)
+            empty = np.zeros((0, 1), np.int32)
+            return cls(np.zeros((1, nodes + 1), np.int64), nothing, np.zeros(0), empty)
+        return cls(
+            np.stack(starts), np.concatenate(sources), np.concatenate(weights),
+            np.concatenate(delays),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Wiring:
+    """Edges by what a kernel does with them.
+
+    ``own`` (connection, node) is what a node receives of itself without delay: no edge is needed
+    for it. ``now`` are the other edges without delay, ``late`` those with one.
+    """
+
+    own: NDArray[np.float64]
+    now: _Edges
+    late: _Edges
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        delays: list[NDArray[np.int32]],
+        terms: Sequence[tuple[str, str, str]],
+        frozen: bool,
+    ) -> _Wiring:
+        nodes = network.n_nodes
+        sent = sorted({source for source, _, _ in terms})
+        own = np.zeros((max(len(terms), 1), nodes))
+        now: list[tuple[NDArray[Any], ...]] = []
+        late: list[tuple[NDArray[Any], ...]] = []
+        for k, (edges, delay, (source, _, form)) in enumerate(
+            zip(network.edges, delays, terms, strict=True)
+        ):
+            row = np.repeat(np.arange(nodes), np.diff(edges.start))
+            delay = delay.reshape(len(row), -1)
+            if form == "diffusive":
+                own[k] -= np.bincount(row, edges.weight, nodes)
+            delayed = np.full(len(row), frozen) | (delay > 0).any(axis=1)
+            self = ~delayed & (row == edges.source)
+            own[k] += np.bincount(row[self], edges.weight[self], nodes)
+            place = sent.index(source) * nodes + edges.source
+            for part, chosen in ((now, ~delayed & ~self), (late, delayed)):
+                part.append((row[chosen], place[chosen], edges.weight[chosen], delay[chosen]))
+        return cls(own, _Edges.of(now, nodes), _Edges.of(late, nodes))
+
+
+def _fit(name: str, values: ArrayLike, shape: tuple[int, ...], words: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: numbers are needed") from None
+    try:
+        np.broadcast_to(array, shape)
+    except ValueError:
+        raise InputError(f"{name}: shape {array.shape} does not fit {words} = {shape}") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: values must be finite")
+    # What does not vary keeps an axis of length one.
+    return array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+
+
+def _constants(
+    model: Model, given: Mapping[str, ArrayLike], shape: tuple[int, int]
+) -> dict[str, NDArray[np.float64]]:
+    unknown = sorted(set(given) - set(model.defaults))
     if unknown:
         raise InputError(
             f"{model.name} has no parameter {unknown[0]!r}; it has {', '.join(model.defaults)}"
         )
-    if index is not None:
-        batch = len(index)
-    elif stimulus is not None:
-        batch = len(stimulus)
-    index = np.arange(batch) if index is None else index
+    columns = {}
+    for c in model.constants:
+        values = _fit(c.name, given.get(c.name, c.default), shape, "(batch, node)")
+        if values.min() < c.low or values.max() > c.high:
+            worst = values.min() if values.min() < c.low else values.max()
+            raise InputError(
+                f"{c.name}: {worst:g} {c.unit} is outside the bounds of {model.name}, "
+                f"{c.low:g} to {c.high:g}"
+            )
+        columns[c.name] = values
+    return columns
 
-    def full(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        array = np.asarray(values, dtype=float)
+
+def _by_target(
+    model: Model, what: str, given: ArrayLike | Mapping[str, ArrayLike], shape: tuple[int, int]
+) -> dict[str, NDArray[np.float64]]:
+    mapping = given if isinstance(given, Mapping) else {model.targets[0]: given}
+    result = {}
+    for target in model.targets:
+        if target in mapping and not (np.ndim(mapping[target]) == 0 and mapping[target] == 0):
+            result[target] = _fit(what, mapping[target], shape, "(batch, node)")
+    for name in mapping:
+        model.get_target(name)
+    return result
+
+
+def _initial(
+    model: Model,
+    initial: ArrayLike | None,
+    drives: dict[str, NDArray[np.float64]],
+    columns: dict[str, NDArray[np.float64]],
+    batch: int,
+    nodes: int,
+) -> NDArray[np.float64]:
+    """Return initial states, shape (state, node, batch)."""
+    shape = (len(model.states), batch, nodes)
+    if initial is not None:
         try:
-            array = np.broadcast_to(array, shape)
+            states = np.broadcast_to(np.asarray(initial, dtype=float), shape)
         except ValueError:
             raise InputError(
-                f"{name}: shape {array.shape} does not fit (batch, node) = {(batch, nodes)}"
+                f"initial: shape {np.shape(initial)} does not fit (state, batch, node) = {shape}"
             ) from None
-        if not np.isfinite(array).all():
-            raise InputError(f"{name}: values must be finite")
-        return array
+    elif model.equilibrium is None:
+        states = np.zeros(shape)
+    else:
+        inputs = {t: drives.get(t, np.zeros((1, 1))) for t in model.targets}
+        rows = max(v.shape[0] for v in (*inputs.values(), *columns.values()))
+        wide = max(v.shape[1] for v in (*inputs.values(), *columns.values()))
 
-    per_node = (batch, nodes)
-    columns = {
-        c.name: full(c.name, constants.get(c.name, c.default), per_node) for c in model.constants
-    }
-    drive, noise = full("drive", drive, per_node), full("noise", noise, per_node)
-    strength = full("strength", strength, (batch,))
-    focus = full("focus", focus, (batch,)).astype(np.int64)
-    if focus.min() < 0 or focus.max() >= nodes:
-        raise InputError(f"focus: there are {nodes} nodes, numbered from 0")
-    steps = len(clock.step_times)
-    if stimulus is None:
-        stimulus = np.zeros((batch, steps), np.float32)
-    if stimulus.shape != (batch, steps):
-        raise InputError(f"the stimulus must have shape {(batch, steps)}, got {stimulus.shape}")
-    rest = model.equilibrium(
-        drive.ravel(), **{name: values.ravel() for name, values in columns.items()}
-    ).reshape(len(model.states), batch, nodes)
+        def flat(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            return values[0] if values.size == 1 else np.broadcast_to(values, (rows, wide)).ravel()
 
-    padding = -batch % LANES
+        rest = model.equilibrium(
+            {name: flat(v) for name, v in inputs.items()},
+            {name: flat(v) for name, v in columns.items()},
+        )
+        states = np.broadcast_to(rest.reshape(len(model.states), rows, wide), shape)
+    return np.swapaxes(states, 1, 2)
 
-    def pad(values: ArrayLike, axis: int = 0, dtype: type = np.float32) -> NDArray:
-        """Repeat the last simulation until the blocks are full."""
-        values = np.asarray(values, dtype=dtype)
-        width = [(0, 0)] * values.ndim
-        width[axis] = (0, padding)
-        return np.ascontiguousarray(np.pad(values, width, mode="edge"))
 
-    rows, sources = np.nonzero(weights)
-    output = np.empty((batch + padding, nodes, clock.n_samples), np.float32)
-    compile_kernel(model)(
-        pad(np.swapaxes(rest, 1, 2), 2),
-        pad(np.stack([columns[c.name].T for c in model.constants]), 2),
-        pad(drive.T, 1),
-        pad(noise.T, 1),
-        pad(strength),
-        pad(focus, dtype=np.int64),
-        pad(stimulus),
-        pad(_random.keys(seed, stream, index), 1, np.uint32),
-        np.searchsorted(rows, np.arange(nodes + 1)),
-        np.ascontiguousarray(sources),
-        weights[rows, sources].astype(np.float32),
-        np.float32(clock.step),
-        clock.settle_steps,
-        clock.n_samples,
-        clock.every,
-        output,
+def _stimuli(
+    model: Model,
+    network: Network,
+    clock: Clock,
+    stimuli: Sequence[Stimulus],
+    scheme: str,
+    batch: int,
+    number: Any,
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Return time courses (stimulus, batch, time), their nodes, places of targets, targets."""
+    if not stimuli:
+        nothing = np.zeros((0, batch, 1), number), np.zeros((0, batch), np.int64)
+        return *nothing, np.zeros(0, np.int64), ()
+    times = clock.step_times
+    if scheme == "rk4":
+        times = np.linspace(times[0], times[-1], 2 * len(times) - 1)
+    courses, where, into = [], [], []
+    targets = tuple(dict.fromkeys(model.get_target(s.target) for s in stimuli))
+    for stimulus in stimuli:
+        courses.append(stimulus.courses(times, batch, number))
+        where.append(stimulus.places(network.nodes, batch))
+        into.append(targets.index(model.get_target(stimulus.target)))
+    return (
+        np.ascontiguousarray(np.stack(courses)),
+        np.ascontiguousarray(np.stack(where)),
+        np.asarray(into),
+        targets,
     )
-    return output[:batch]

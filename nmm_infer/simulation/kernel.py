@@ -9,177 +9,538 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numba
 from platformdirs import user_cache_dir
 
-from nmm_infer.models import Model, _math
-from nmm_infer.simulation import noise
+from nmm_infer.models import Model
+from nmm_infer.simulation import _lanes, _math, noise
+from nmm_infer.simulation._lanes import LANES
+from nmm_infer.simulation.precision import translate
 
-__all__ = ["LANES", "compile_kernel"]
+__all__ = ["Plan", "Scheme", "compile_kernel"]
 
-LANES = 16
+Scheme = Literal["euler", "heun", "rk4"]
 
-_TEMPLATE = """
-import numba
-import numpy as np
-
-LANES = {LANES}
-
-
-def kernel(initial, constants, drive, noise, strength, focus, stimulus, keys,
-           edge_start, edge_source, edge_weight, dt, settle, samples, every, output):
-    nodes = initial.shape[1]
-    blocks = initial.shape[2] // LANES
-    coupled = edge_source.size > 0
-    half = np.float32(0.5) * dt
-    per_root_dt = np.float32(1.0) / np.float32(np.sqrt(dt))
-    for block in numba.prange(blocks):
-        start = block * LANES
-        w = np.zeros((nodes, {ROWS}, LANES), np.float32)
-        rate = np.empty((nodes, LANES), np.float32)
-        key = np.empty((2, LANES), np.uint32)
-        noisy = False
-        for l in range(LANES):
-            key[0, l] = keys[0, start + l]
-            key[1, l] = keys[1, start + l]
-        for n in range(nodes):
-            for l in range(LANES):
-                for s in range({S}):
-                    w[n, s, l] = initial[s, n, start + l]
-                for k in range({K}):
-                    w[n, {CONSTANT} + k, l] = constants[k, n, start + l]
-                w[n, {DRIVE}, l] = drive[n, start + l]
-                w[n, {NOISE}, l] = noise[n, start + l] * per_root_dt
-                w[n, {STRENGTH}, l] = strength[start + l]
-                if noise[n, start + l] != 0:
-                    noisy = True
-        total = settle + (samples - 1) * every
-        for step in range(total + 1):
-            if step >= settle and (step - settle) % every == 0:
-                i = (step - settle) // every
-                for n in range(nodes):
-                    for l in range(LANES):
-                        output[start + l, n, i] = out({y_list})
-            if step == total:
-                break
-            for l in range(LANES):
-                w[focus[start + l], {EXTERNAL}, l] = stimulus[start + l, step]
-            for n in range(nodes):
-                for l in range(LANES):
-                    rate[n, l] = send({y_list}, {c_list})
-            if noisy:
-                for n in range(nodes):
-                    place = np.uint32(step * nodes + n)
-                    for l in range(LANES):
-                        w[n, {XI}, l] = w[n, {NOISE}, l] * standard_normal(
-                            key[0, l], key[1, l], place)
-            if coupled:
-                gather(w, rate, edge_start, edge_source, edge_weight)
-            for n in range(nodes):
-                for l in range(LANES):
-                    u = w[n, {DRIVE}, l] + w[n, {EXTERNAL}, l] + w[n, {XI}, l] + w[n, {SENT}, l]
-                    {d_list} = rhs({y_list}, rate[n, l], u, {c_list})
-                    {predict}
-            for l in range(LANES):
-                w[focus[start + l], {EXTERNAL}, l] = stimulus[start + l, step + 1]
-            for n in range(nodes):
-                for l in range(LANES):
-                    rate[n, l] = send({z_list}, {c_list})
-            if coupled:
-                gather(w, rate, edge_start, edge_source, edge_weight)
-            for n in range(nodes):
-                for l in range(LANES):
-                    u = w[n, {DRIVE}, l] + w[n, {EXTERNAL}, l] + w[n, {XI}, l] + w[n, {SENT}, l]
-                    {d_list} = rhs({z_list}, rate[n, l], u, {c_list})
-                    {correct}
+_FAST: dict[str, Any] = {
+    "fastmath": {"contract", "nsz", "arcp"},
+    "error_model": "numpy",
+    "nogil": True,
+}
 
 
-def gather(w, rate, edge_start, edge_source, edge_weight):
-    for n in range(w.shape[0]):
-        {zero}
-        for e in range(edge_start[n], edge_start[n + 1]):
-            j = edge_source[e]
-            weight = edge_weight[e]
-            {add}
-        {store}
-"""
-
-
-@cache
-def compile_kernel(model: Model) -> Callable[..., None]:
-    """Compile the stochastic Heun scheme of one model.
-
-    The predictor and the corrector share the noise increment, and coupling is evaluated at both
-    ends of the step, so the scheme keeps order 2 without noise and strong order 1 with additive
-    noise (Kloeden and Platen 1992, Numerical Solution of Stochastic Differential Equations).
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel is compiled for.
 
     Parameters
     ----------
     model : Model
         The declaration.
+    scheme : {"euler", "heun", "rk4"}
+        Euler-Maruyama, stochastic Heun, or the classical Runge-Kutta scheme of order 4.
+    dtype : {"float32", "float64"}
+        Precision.
+    recorded : tuple of str
+        Outputs that are kept.
+    drives, noises, stimuli : tuple of str
+        Targets that have a constant drive, noise, and stimuli.
+    terms : tuple of (source, target, form)
+        Connections.
+    own : tuple of bool
+        For each connection, whether a column receives something of itself without delay.
+    instant, delayed : bool
+        Whether there are connections without and with delay between columns.
+    frozen : bool
+        Whether coupling stays within a step what it is at its beginning; all connections count as
+        delayed then.
+    own_delays : bool
+        Whether every simulation has delays of its own.
+    filtered : bool
+        Whether samples pass the anti-alias filter.
+    """
+
+    model: Model
+    scheme: Scheme
+    dtype: Literal["float32", "float64"]
+    recorded: tuple[str, ...]
+    drives: tuple[str, ...]
+    noises: tuple[str, ...]
+    stimuli: tuple[str, ...]
+    terms: tuple[tuple[str, str, str], ...]
+    own: tuple[bool, ...]
+    instant: bool
+    delayed: bool
+    frozen: bool
+    own_delays: bool
+    filtered: bool
+
+    @property
+    def sent(self) -> tuple[str, ...]:
+        """Outputs that columns send, in the order of the ring."""
+        return tuple(sorted({source for source, _, _ in self.terms}))
+
+
+def _indent(lines: Iterable[str], by: int) -> str:
+    return "\n".join("    " * by + line for line in lines)
+
+
+class _Writer:
+    """Writes the kernel of a plan.
+
+    All that a block needs stands in one workspace ``w`` (node, row, lane): rows at constant
+    distances are what lets LLVM see that they do not overlap, and so vectorise over the lanes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.model = plan, plan.model
+        self.states = range(len(self.model.states))
+        self.rows = 0
+        s = len(self.model.states)
+        self.y = self._take(s)
+        # Stages that depend on other nodes' stages are finished for all nodes one by one.
+        self.split = plan.instant and plan.scheme != "euler"
+        self.z = self._take(s) if self.split else 0
+        self.d = self._take(s) if self.split else 0
+        self.drive = {t: self._take() for t in plan.drives}
+        self.noise = {t: (self._take(), self._take()) for t in plan.noises}
+        # Values of the stimuli at the stages of a step: beginning, (middle,) end.
+        self.moments = {"euler": 1, "heun": 2, "rk4": 3}[plan.scheme]
+        self.external = [self._take(len(plan.stimuli)) for _ in range(self.moments)]
+        self.late = [(self._take(), self._take()) for _ in plan.terms] if plan.delayed else []
+        self.now = [self._take() for _ in plan.terms] if plan.instant else []
+
+    def _take(self, n: int = 1) -> int:
+        self.rows += n
+        return self.rows - n
+
+    def row(self, row: int) -> str:
+        return f"w[n, {row}, l]"
+
+    def values(self, first: int) -> dict[str, str]:
+        """Return expressions of the states that begin at a row, and of the constants."""
+        names = {s.name: self.row(first + i) for i, s in enumerate(self.model.states)}
+        constants = {c.name: f"c[m, {i}, l]" for i, c in enumerate(self.model.constants)}
+        return {**names, **constants}
+
+    def call(self, name: str, function: Callable[..., Any], values: dict[str, str]) -> str:
+        code = function.__code__
+        arguments = code.co_varnames[: code.co_argcount]
+        return f"{name}({', '.join(values[a] for a in arguments)})"
+
+    def output(self, name: str, values: dict[str, str]) -> str:
+        return self.call(f"output_{name}", self.model.get_output(name).function, values)
+
+    def inputs(self, values: dict[str, str], moment: int, arrived: int) -> dict[str, str]:
+        """Return expressions of what enters each target at one moment of a step.
+
+        ``arrived`` is 0 for delayed coupling at the beginning of the step, 1 for its end;
+        ``values`` are those of the stage, from which a column's own part of coupling is found.
+        """
+        plan, result = self.plan, {}
+        for target in self.model.targets:
+            parts = []
+            if target in self.drive:
+                parts.append(self.row(self.drive[target]))
+            if target in plan.stimuli:
+                parts.append(self.row(self.external[moment] + plan.stimuli.index(target)))
+            if target in self.noise:
+                parts.append(self.row(self.noise[target][1]))
+            for k, (source, aim, _) in enumerate(plan.terms):
+                if aim != target:
+                    continue
+                amounts = [self.row(self.late[k][arrived])] if self.late else []
+                amounts += [self.row(self.now[k])] if self.now else []
+                if plan.own[k]:
+                    amounts.append(f"own[{k}, n] * {self.output(source, values)}")
+                if amounts:
+                    parts.append(f"g[{k}, l] * ({' + '.join(amounts)})")
+            result[target] = " + ".join(parts) or "F(0.0)"
+        return result
+
+    def slope(self, names: str, values: dict[str, str], moment: int, inputs: dict[str, str]) -> str:
+        """Write one evaluation of the right-hand side."""
+        slopes = ", ".join(f"{names}{i}" for i in self.states)
+        comma = "," if len(self.states) == 1 else ""
+        call = self.call("derivative", self.model.derivative, {**values, **inputs})
+        return f"{slopes}{comma} = {call}"
+
+    def lanes(self, body: list[str]) -> list[str]:
+        """Write a loop over nodes and lanes."""
+        return [
+            "for n in range(nodes):",
+            "    m = n * many",
+            "    for l in range(lanes):",
+            *(f"        {line}" for line in body),
+        ]
+
+    # The parts of a step.
+
+    def send(self, first: int) -> list[str]:
+        """Write the outputs that others receive, at the states from a row on."""
+        if not (self.plan.delayed or self.plan.instant):
+            return []
+        values = self.values(first)
+        return self.lanes(
+            [
+                f"sent[{o}, n, l] = {self.output(name, values)}"
+                for o, name in enumerate(self.plan.sent)
+            ]
+        )
+
+    def gather_now(self) -> list[str]:
+        return [
+            f"gather(w_flat, sent_flat, now_place, now_start[{k}], now_weight, {row})"
+            for k, row in enumerate(self.now)
+        ]
+
+    def gather_late(self, arrived: int) -> list[str]:
+        if not self.plan.delayed:
+            return []
+        lines = [
+            f"gather_late(w_flat, ring_flat, late_place, late_start[{k}], late_weight, "
+            f"{rows[arrived]})"
+            for k, rows in enumerate(self.late)
+        ]
+        return [*lines, "move_on(late_place, sent.size, ring.size)"]
+
+    def stimulate(self) -> list[str]:
+        if not self.plan.stimuli:
+            return []
+        stride = 2 if self.plan.scheme == "rk4" else 1
+        lines = ["for q in range(stimulus.shape[0]):", "    for l in range(lanes):"]
+        for first in self.external:
+            lines.append(f"        w[where[q, start + l], {first} + into[q], l] = F(0.0)")
+        lines += ["for q in range(stimulus.shape[0]):", "    for l in range(lanes):"]
+        for moment, first in enumerate(self.external):
+            lines.append(
+                f"        w[where[q, start + l], {first} + into[q], l] += "
+                f"stimulus[q, start + l, {stride} * step + {moment}]"
+            )
+        return lines
+
+    def disturb(self) -> list[str]:
+        lines = []
+        for target, (amplitude, row) in self.noise.items():
+            component = self.model.targets.index(target)
+            lines += [
+                "for n in range(nodes):",
+                f"    counter = np.uint32((step * nodes + n) * {len(self.model.targets)} "
+                f"+ {component})",
+                "    for l in range(lanes):",
+                f"        w[n, {row}, l] = w[n, {amplitude}, l] * F(standard_normal("
+                "key[0, l], key[1, l], counter))",
+            ]
+        return lines
+
+    def couple(self) -> list[str]:
+        """Find what arrives at the beginning of a step, and what is known of its end."""
+        lines = self.send(self.y)
+        if self.plan.delayed:
+            lines.append("ring[head] = sent")
+        lines += self.gather_now()
+        lines += self.gather_late(0 if self.plan.frozen else 1)
+        if self.plan.delayed:
+            lines.append("head = head + 1 if head + 1 < ring.shape[0] else 0")
+        return lines
+
+    def advance(self) -> list[str]:
+        scheme, y = self.plan.scheme, self.y
+        here = self.values(y)
+        first = self.inputs(here, 0, 0)
+        if scheme == "euler":
+            body = [self.slope("d", here, 0, first)]
+            body += [f"{self.row(y + i)} += dt * d{i}" for i in self.states]
+            return self.lanes(body)
+        if scheme == "rk4":
+            return self._runge_kutta()
+        late = 0 if self.plan.frozen else 1
+        carry = [f"{self.row(a)} = {self.row(b)}" for a, b in self.late] if late else []
+        if not self.split:
+            body = [self.slope("d", here, 0, first)]
+            body += [f"z{i} = {self.row(y + i)} + dt * d{i}" for i in self.states]
+            there = {**here, **{s.name: f"z{i}" for i, s in enumerate(self.model.states)}}
+            second = self.inputs(here if self.plan.frozen else there, 1, late)
+            body += [self.slope("e", there, 1, second)]
+            body += [f"{self.row(y + i)} += half * (d{i} + e{i})" for i in self.states]
+            return self.lanes(body + carry)
+        predict = [self.slope("d", here, 0, first)]
+        for i in self.states:
+            predict += [
+                f"{self.row(self.d + i)} = d{i}",
+                f"{self.row(self.z + i)} = {self.row(y + i)} + dt * d{i}",
+            ]
+        there = self.values(self.z)
+        correct = [self.slope("e", there, 1, self.inputs(there, 1, late))]
+        correct += [
+            f"{self.row(y + i)} += half * ({self.row(self.d + i)} + e{i})" for i in self.states
+        ]
+        return [
+            *self.lanes(predict),
+            *self.send(self.z),
+            *self.gather_now(),
+            *self.lanes(correct + carry),
+        ]
+
+    def _runge_kutta(self) -> list[str]:
+        y = self.y
+        here = self.values(y)
+        if not self.split:
+            body = [self.slope("d", here, 0, self.inputs(here, 0, 0))]
+            body += [f"s{i} = d{i}" for i in self.states]
+            there = {**here, **{s.name: f"z{i}" for i, s in enumerate(self.model.states)}}
+            for stage, (moment, length) in enumerate([(1, "half"), (1, "half"), (2, "dt")]):
+                body += [f"z{i} = {self.row(y + i)} + {length} * d{i}" for i in self.states]
+                body += [self.slope("d", there, moment, self.inputs(there, moment, 0))]
+                weight = "" if stage == 2 else "F(2.0) * "
+                body += [f"s{i} += {weight}d{i}" for i in self.states]
+            body += [f"{self.row(y + i)} += sixth * s{i}" for i in self.states]
+            return self.lanes(body)
+        lines: list[str] = []
+        stages = [(y, 0, "half"), (self.z, 1, "half"), (self.z, 1, "dt"), (self.z, 2, "")]
+        for stage, (at, moment, length) in enumerate(stages):
+            if stage:
+                lines += [*self.send(self.z), *self.gather_now()]
+            there = self.values(at)
+            body = [self.slope("d", there, moment, self.inputs(there, moment, 0))]
+            for i in self.states:
+                total = self.row(self.d + i)
+                if stage == 0:
+                    body.append(f"{total} = d{i}")
+                elif stage < 3:
+                    body.append(f"{total} += F(2.0) * d{i}")
+                if stage < 3:
+                    body.append(f"{self.row(self.z + i)} = {self.row(y + i)} + {length} * d{i}")
+                else:
+                    body.append(f"{self.row(y + i)} += sixth * ({total} + d{i})")
+            lines += self.lanes(body)
+        return lines
+
+    def record(self) -> list[str]:
+        values = self.values(self.y)
+        outputs = [self.output(name, values) for name in self.plan.recorded]
+        if not self.plan.filtered:
+            body = [
+                f"output[{r}, start + l, n, (step - settle) // every] = {o}"
+                for r, o in enumerate(outputs)
+            ]
+            return [
+                "if step >= settle and (step - settle) % every == 0:",
+                *(f"    {line}" for line in self.lanes(body)),
+            ]
+        return [
+            *self.lanes([f"fresh[phase, {r}, n, l] = {o}" for r, o in enumerate(outputs)]),
+            "phase += 1",
+            "if phase == every:",
+            "    phase = 0",
+            "    smooth(fresh_flat, partial, partial_flat, fresh_place, taps, slot, output, start,"
+            " number)",
+            "    slot = slot + 1 if slot + 1 < partial.shape[0] else 0",
+            "    number += 1",
+        ]
+
+    def source(self) -> str:
+        plan = self.plan
+        functions = {"derivative": self.model.derivative}
+        for name in dict.fromkeys([*plan.recorded, *plan.sent]):
+            functions[f"output_{name}"] = self.model.get_output(name).function
+        initial = [
+            *(f"w[n, {self.y + i}, l] = initial[{i}, n, start + l]" for i in self.states),
+            *(
+                f"w[n, {row}, l] = drive[{i}, n * many_drives, start + l]"
+                for i, row in enumerate(self.drive.values())
+            ),
+            *(
+                f"w[n, {row}, l] = amplitude[{i}, n * many_noises, start + l] * per_root_dt"
+                for i, (row, _) in enumerate(self.noise.values())
+            ),
+        ]
+        before: list[str] = []
+        if plan.delayed:
+            # Before the beginning the past is constant.
+            before += [
+                *self.send(self.y),
+                "for h in range(slots):",
+                "    ring[h] = sent",
+                "locate(late_place, late_source, late_delay, start, sent.size, ring.size, "
+                f"{0 if plan.frozen else 1})",
+            ]
+            if not plan.frozen:
+                before += self.gather_late(0)[:-1]
+        step = [*self.stimulate(), *self.disturb(), *self.couple(), *self.advance()]
+        return _TEMPLATE.format(
+            F=plan.dtype,
+            LANES=LANES,
+            ROWS=self.rows,
+            SENT=max(len(plan.sent), 1),
+            K=len(self.model.constants),
+            WIDTH=LANES if plan.own_delays else 1,
+            late_sum="weighted_gather" if plan.own_delays else "weighted_sum",
+            functions=translate(functions),
+            initial=_indent(self.lanes(initial), 2),
+            before=_indent(before, 2),
+            record=_indent(self.record(), 4),
+            step=_indent(step, 3),
+            S=len(self.model.states),
+            delay_lane="first + l" if plan.own_delays else "0",
+        )
+
+
+_TEMPLATE = """
+import numpy as np
+from numpy import sqrt, tanh
+
+F = np.{F}
+
+
+{functions}
+
+
+@njit
+def gather(w_flat, values, place, starts, weights, row):
+    for n in range(starts.size - 1):
+        weighted_sum(w_flat, values, place, weights,
+                     (n * {ROWS} + row) * {LANES}, starts[n], starts[n + 1], False)
+
+
+@njit
+def gather_late(w_flat, ring, place, starts, weights, row):
+    for n in range(starts.size - 1):
+        {late_sum}(w_flat, ring, place, weights,
+                   (n * {ROWS} + row) * {LANES}, starts[n], starts[n + 1], False)
+
+
+@njit
+def locate(place, source, delay, first, slot_size, size, moment):
+    # Where in the ring each edge reads first; the same for all lanes, or lane by lane.
+    for e in range(source.size):
+        for l in range({WIDTH}):
+            late = (moment - delay[e, {delay_lane}]) * slot_size
+            place[e * {WIDTH} + l] = late % size + source[e] * {LANES} + l
+
+
+@njit
+def move_on(place, slot_size, size):
+    for e in range(place.size):
+        moved = place[e] + slot_size
+        place[e] = moved - size if moved >= size else moved
+
+
+@njit
+def smooth(fresh, partial, partial_flat, place, taps, slot, output, start, number):
+    # The last block of values is weighed into all samples whose filters reach it.
+    count, outputs, nodes = partial.shape[0], partial.shape[1], partial.shape[2]
+    block = place.size
+    for r in range(outputs):
+        for n in range(nodes):
+            for k in range(block):
+                place[k] = ((k * outputs + r) * nodes + n) * {LANES}
+            for j in range(count):
+                one = slot - j if slot >= j else slot - j + count
+                weighted_sum(partial_flat, fresh, place, taps[j],
+                             ((one * outputs + r) * nodes + n) * {LANES}, 0, block, j > 0)
+            sample = number - count + 1
+            if sample >= 0:
+                one = slot + 1 if slot + 1 < count else 0
+                for l in range({LANES}):
+                    output[r, start + l, n, sample] = partial[one, r, n, l]
+
+
+@compiled
+def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, keys, stimulus, where,
+           into, own, now_start, now_place, now_weight, late_start, late_source, late_weight,
+           late_delay, slots, taps, dt, lead, settle, every, total, output, last):
+    wide_vectors()
+    nodes = initial.shape[1]
+    many = 1 if constants.shape[1] > 1 else 0
+    many_drives = 1 if drive.shape[1] > 1 else 0
+    many_noises = 1 if amplitude.shape[1] > 1 else 0
+    half = F(0.5) * dt
+    sixth = dt / F(6.0)
+    per_root_dt = F(1.0) / F(np.sqrt(dt))
+    w = np.zeros((nodes, {ROWS}, {LANES}), F)
+    c = np.empty((constants.shape[1], {K}, {LANES}), F)
+    g = np.empty((strength.shape[0], {LANES}), F)
+    sent = np.empty(({SENT}, nodes, {LANES}), F)
+    ring = np.empty((slots, {SENT}, nodes, {LANES}), F)
+    late_place = np.empty(late_source.size * {WIDTH}, np.int64)
+    fresh = np.zeros((taps.shape[1], output.shape[0], nodes, {LANES}), F)
+    partial = np.zeros((taps.shape[0], output.shape[0], nodes, {LANES}), F)
+    fresh_place = np.empty(taps.shape[1], np.int64)
+    key = np.empty((2, {LANES}), np.uint32)
+    w_flat, sent_flat, ring_flat = w.reshape(-1), sent.reshape(-1), ring.reshape(-1)
+    fresh_flat, partial_flat = fresh.reshape(-1), partial.reshape(-1)
+    for block in range(begin, end):
+        start = block * {LANES}
+        w[:] = F(0.0)
+        for l in range({LANES}):
+            key[0, l] = keys[0, start + l]
+            key[1, l] = keys[1, start + l]
+            for k in range(g.shape[0]):
+                g[k, l] = strength[k, start + l]
+        for n in range(c.shape[0]):
+            for k in range({K}):
+                for l in range({LANES}):
+                    c[n, k, l] = constants[k, n, start + l]
+{initial}
+        phase = slot = number = head = 0
+{before}
+        for step in range(min(lead, 0), total + 1):
+            if step >= lead:
+{record}
+            if step < 0:
+                continue
+            if step == total:
+                break
+{step}
+        for n in range(nodes):
+            for l in range({LANES}):
+                for i in range({S}):
+                    last[i, n, start + l] = w[n, i, l]
+"""
+
+
+@cache
+def compile_kernel(plan: Plan) -> Callable[..., None]:
+    """Compile one kernel.
+
+    In the stochastic Heun scheme predictor and corrector share the noise increment, and coupling
+    is evaluated at both ends of the step, so the scheme keeps order 2 without noise and strong
+    order 1 with additive noise (Kloeden and Platen 1992, Numerical Solution of Stochastic
+    Differential Equations). With delays of at least a step, what arrives at the end of a step is
+    known at its beginning and arrives at the beginning of the next: it is summed once a step.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to compile for.
 
     Returns
     -------
     callable
-        ``kernel(initial, constants, drive, noise, strength, focus, stimulus, keys, edge_start,
-        edge_source, edge_weight, dt, settle, samples, every, output)`` with ``initial`` (state,
-        node, batch), ``constants`` (constant, node, batch), ``drive`` [1/s] and ``noise``
-        [1/sqrt(s)] (node, batch), ``strength`` (batch,), ``focus`` (batch,), ``stimulus`` [1/s]
-        (batch, steps + 1), ``keys`` (2, batch), the edges in compressed rows, ``dt`` [s], and
-        ``output`` (batch, node, samples), which it fills. The batch is a multiple of
-        :data:`LANES`.
+        ``kernel(begin, end, ...)`` integrates the blocks from ``begin`` to ``end`` without holding
+        the interpreter; :func:`nmm_infer.simulation.engine.integrate` prepares its arguments.
     """
-    s, k = len(model.states), len(model.constants)
-    # One workspace, (node, row, lane): rows at constant distances are what lets LLVM see that
-    # they do not overlap, and so vectorise over the lanes.
-    rows = ["DRIVE", "NOISE", "STRENGTH", "EXTERNAL", "XI", "SENT"]
-    place = {name: 3 * s + k + i for i, name in enumerate(rows)}
-    source = _TEMPLATE.format(
-        LANES=LANES,
-        S=s,
-        K=k,
-        ROWS=3 * s + k + len(rows),
-        CONSTANT=3 * s,
-        **place,
-        y_list=", ".join(f"w[n, {i}, l]" for i in range(s)),
-        z_list=", ".join(f"w[n, {s + i}, l]" for i in range(s)),
-        c_list=", ".join(f"w[n, {3 * s + i}, l]" for i in range(k)),
-        d_list=", ".join(f"d{i}" for i in range(s)),
-        predict="; ".join(
-            f"w[n, {2 * s + i}, l] = d{i}; w[n, {s + i}, l] = w[n, {i}, l] + dt * d{i}"
-            for i in range(s)
-        ),
-        zero="; ".join(f"t{i} = np.float32(0.0)" for i in range(LANES)),
-        add="; ".join(f"t{i} += weight * rate[j, {i}]" for i in range(LANES)),
-        store="; ".join(
-            f"w[n, {place['SENT']}, {i}] = w[n, {place['STRENGTH']}, {i}] * t{i}"
-            for i in range(LANES)
-        ),
-        correct="; ".join(
-            f"w[n, {i}, l] += half * (w[n, {2 * s + i}, l] + d{i})" for i in range(s)
-        ),
-    )
-    return _load(model, source)
+    return _load(plan.model.name, _Writer(plan).source())
 
 
-def _load(model: Model, source: str) -> Callable[..., None]:
+def _load(name: str, source: str) -> Callable[..., None]:
     """Import the generated source from the user's cache, so that Numba keeps its machine code.
 
-    The file's name is a hash of the source, of the model's own file and of this room, so a change
-    to any of them is another file.
+    The file's name is a hash of the source and of the functions that it calls, so a change to any
+    of them is another file.
     """
-    path = Path(inspect.getfile(inspect.unwrap(model.rate)))
-    parts = [path.read_text(), Path(_math.__file__).read_text(), Path(noise.__file__).read_text()]
-    digest = hashlib.sha256("".join([source, numba.__version__, *parts]).encode()).hexdigest()
-    name = f"{model.name}_{digest[:16]}"
+    parts = [source, numba.__version__]
+    parts += [Path(str(m.__file__)).read_text() for m in (_lanes, _math, noise)]
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    name = f"{name}_{digest[:16]}"
     folder = Path(os.environ.get("NMM_INFER_CACHE", user_cache_dir("nmm_infer"))) / "kernels"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.py"
@@ -191,13 +552,14 @@ def _load(model: Model, source: str) -> Callable[..., None]:
     assert spec is not None and spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Numba looks the module up when it restores machine code.
+    single = "F = np.float32" in source
+    module.njit = numba.njit(forceinline=True, **_FAST)
+    module.compiled = numba.njit(cache=True, **_FAST)
     module.standard_normal = noise.standard_normal
-    module.send, module.rhs, module.out = model.rate, model.derivative, model.output
+    module.wide_vectors = _lanes.wide_vectors
+    module.weighted_sum = _lanes.weighted_sum
+    module.weighted_gather = _lanes.weighted_gather
+    module.exp, module.log = (_math.exp, _math.log) if single else (_math.exp_64, _math.log_64)
+    module.power_2, module.power_3, module.power_4 = _math.power_2, _math.power_3, _math.power_4
     spec.loader.exec_module(module)
-    fast: dict[str, Any] = {
-        "fastmath": {"contract", "nsz", "arcp"},
-        "error_model": "numpy",
-        "cache": True,
-    }
-    module.gather = numba.njit(**fast)(module.gather)
-    return numba.njit(parallel=True, **fast)(module.kernel)
+    return module.kernel

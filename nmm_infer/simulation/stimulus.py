@@ -2,49 +2,236 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["volley"]
+from nmm_infer.errors import InputError
+from nmm_infer.simulation._math import exp, exp_64, log, log_64
+
+__all__ = ["Course", "Pulse", "Stimulus", "Volley"]
+
+#: A volley lasts until it has fallen below 1e-9 of its peak: so many times its rise.
+_SUPPORT = 8.0
 
 
-def volley(
-    times: NDArray[np.float64],
-    onset: ArrayLike,
-    amplitude: ArrayLike,
-    *,
-    width: float = 0.005,
-    order: int = 7,
-) -> NDArray[np.float32]:
-    r"""Return the firing rate of a short afferent volley.
-
-    .. math:: p(t) = q \, (t / n w)^n \, e^{n - t / w}, \quad t > 0
-
-    with its peak, ``amplitude`` q, reached ``order`` x ``width`` after the onset.
+@dataclass(frozen=True, eq=False)
+class Stimulus(ABC):
+    """A time course of firing rates that enters one node.
 
     Parameters
     ----------
-    times : numpy.ndarray, shape (times,)
-        Times in s.
-    onset : array_like, shape (n,)
-        Time in s at which the volley arrives.
-    amplitude : array_like, shape (n,)
-        Peak rate in 1/s.
+    node : str, int or array_like of int, shape (batch,)
+        The node, or one for each simulation.
+    target : str, optional
+        The population; the model's first target without.
+    """
+
+    node: Any = 0
+    target: str | None = None
+
+    @abstractmethod
+    def courses(
+        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+    ) -> NDArray[Any]:
+        """Return rates in 1/s at equally spaced ``times`` [s], shape (batch, time)."""
+
+    @property
+    def batch(self) -> int:
+        """Number of simulations that this stimulus tells apart; 1 if none."""
+        sizes = [np.shape(self.node)[0]] if np.ndim(self.node) == 1 else [1]
+        for name in ("onset", "amplitude"):
+            values = getattr(self, name, 0.0)
+            sizes += [np.shape(values)[0]] if np.ndim(values) else []
+        rates = getattr(self, "rates", ())
+        sizes += [np.shape(rates)[0]] if np.ndim(rates) == 2 else []
+        return max(sizes)
+
+    def places(self, nodes: Sequence[str], batch: int) -> NDArray[np.int64]:
+        """Return the position of the node in each simulation, shape (batch,)."""
+        if isinstance(self.node, str):
+            if self.node not in nodes:
+                raise InputError(f"stimulus: no node {self.node!r}; there are {', '.join(nodes)}")
+            return np.full(batch, list(nodes).index(self.node), dtype=np.int64)
+        try:
+            places = np.broadcast_to(np.asarray(self.node, dtype=np.int64), (batch,))
+        except ValueError:
+            raise InputError(
+                f"stimulus: {np.size(self.node)} nodes do not fit {batch} simulations"
+            ) from None
+        if places.size and (places.min() < 0 or places.max() >= len(nodes)):
+            raise InputError(f"stimulus: there are {len(nodes)} nodes, numbered from 0")
+        return np.array(places)
+
+
+@dataclass(frozen=True, eq=False)
+class Course(Stimulus):
+    """An arbitrary time course, linear between its samples and zero outside of them.
+
+    Parameters
+    ----------
+    rates : array_like, shape (time,) or (batch, time)
+        Rates in 1/s.
+    times : array_like, shape (time,), optional
+        Times in s, increasing. Without, the rates are those at the clock's ``step_times``.
+    """
+
+    rates: ArrayLike = ()
+    times: ArrayLike | None = None
+
+    def courses(
+        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+    ) -> NDArray[Any]:
+        """See :class:`Stimulus`."""
+        rates = np.atleast_2d(np.asarray(self.rates, dtype=float))
+        if not np.isfinite(rates).all():
+            raise InputError("stimulus: rates must be finite")
+        if rates.shape[0] not in (1, batch):
+            raise InputError(f"stimulus: {rates.shape[0]} courses do not fit {batch} simulations")
+        if self.times is None:
+            middles = 2 * rates.shape[1] - 1 == len(times)  # Runge-Kutta looks between the steps
+            if rates.shape[1] != len(times) and not middles:
+                raise InputError(
+                    f"stimulus: {rates.shape[1]} samples were given, but the clock has "
+                    f"{len(times)} steps (both ends included); give times with the rates"
+                )
+            own = times[::2] if middles else times
+        else:
+            own = np.asarray(self.times, dtype=float)
+            if own.shape != (rates.shape[1],) or not (np.diff(own) > 0).all():
+                raise InputError(
+                    f"stimulus: {rates.shape[1]} samples need as many increasing times, "
+                    f"got shape {own.shape}"
+                )
+        rows = [np.interp(times, own, row, left=0.0, right=0.0) for row in rates]
+        return np.array(np.broadcast_to(np.asarray(rows, dtype=dtype), (batch, len(times))))
+
+
+@dataclass(frozen=True, eq=False)
+class Pulse(Stimulus):
+    """Rectangular pulses.
+
+    Parameters
+    ----------
+    onset : array_like, shape () or (batch,) or (batch, pulse)
+        Times in s at which the pulses begin; several for repeated trials, with any jitter.
+    amplitude : array_like, like ``onset``
+        Rates in 1/s.
+    duration : float
+        Duration in s.
+    """
+
+    onset: ArrayLike = 0.0
+    amplitude: ArrayLike = 0.0
+    duration: float = 0.01
+
+    def courses(
+        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+    ) -> NDArray[Any]:
+        """See :class:`Stimulus`."""
+        onset, amplitude = _pulses(self.onset, self.amplitude, batch)
+        result = np.zeros((batch, len(times)), dtype)
+        step = times[1] - times[0]
+        if not self.duration >= step:
+            raise InputError("stimulus: a pulse must last for one step at least")
+        for column in range(onset.shape[1]):
+            # Half a step of tolerance: a pulse covers the steps that begin inside it.
+            since = times[None, :] - onset[:, column, None] + 0.5 * step
+            inside = (since >= 0) & (since < self.duration)
+            result += np.where(inside, amplitude[:, column, None], 0.0).astype(dtype)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Volley(Stimulus):
+    r"""Short afferent volleys in the shape of an alpha function.
+
+    .. math:: p(t) = q \, (t / n w)^n \, e^{n - t / w}, \quad t > 0
+
+    with its peak, the amplitude q, reached n w after the onset.
+
+    Parameters
+    ----------
+    onset : array_like, shape () or (batch,) or (batch, volley)
+        Times in s at which the volleys arrive; several for repeated trials, with any jitter.
+    amplitude : array_like, like ``onset``
+        Peak rates q in 1/s.
     width : float
         Time constant w in s.
-    order : int
+    order : float
         Exponent n.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, times)
-        Rates in 1/s.
 
     References
     ----------
     Jansen BH, Rit VG (1995), Biological Cybernetics 73:357-366, section 4: the transient that
     models a visual stimulus, with n = 7 and w = 5 ms.
     """
-    t = np.maximum(times[None, :] - np.atleast_1d(onset)[:, None], 0.0) / (order * width)
-    shape = t**order * np.exp(order * (1 - t))
-    return np.asarray(np.atleast_1d(amplitude)[:, None] * shape, dtype=np.float32)
+
+    onset: ArrayLike = 0.0
+    amplitude: ArrayLike = 0.0
+    width: float = 0.005
+    order: float = 7.0
+
+    def courses(
+        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+    ) -> NDArray[Any]:
+        """See :class:`Stimulus`."""
+        if not (self.width > 0 and self.order > 0):
+            raise InputError("stimulus: width and order of a volley must be positive")
+        onset, amplitude = _pulses(self.onset, self.amplitude, batch)
+        result = np.zeros((batch, len(times)), dtype)
+        number = result.dtype.type
+        add = _add_volleys if number is np.float32 else _add_volleys_64
+        add(
+            result, times[0], times[1] - times[0], onset, amplitude,
+            number(self.order * self.width), number(self.order),
+        )  # fmt: skip
+        return result
+
+
+def _pulses(
+    onset: ArrayLike, amplitude: ArrayLike, batch: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return onsets and amplitudes, both of shape (batch, pulse)."""
+    parts = [np.asarray(v, dtype=float) for v in (onset, amplitude)]
+    for name, part in zip(("onset", "amplitude"), parts, strict=True):
+        if not np.isfinite(part).all():
+            raise InputError(f"stimulus: {name} must be finite")
+        if part.ndim > 2 or (part.ndim and part.shape[0] not in (1, batch)):
+            raise InputError(f"stimulus: {name} of shape {part.shape} does not fit {batch} runs")
+    wide = [part[:, None] if part.ndim == 1 else np.atleast_2d(part) for part in parts]
+    count = max(part.shape[1] for part in wide)
+    try:
+        first, second = (np.array(np.broadcast_to(part, (batch, count))) for part in wide)
+    except ValueError:
+        raise InputError("stimulus: onset and amplitude differ in their number of pulses") from None
+    return first, second
+
+
+def _writer(number: Any, exp: Any, log: Any) -> Any:
+    """Compile the sum of volleys in one precision."""
+
+    @numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+    def add_volleys(result, begin, step, onset, amplitude, rise, order):  # type: ignore[no-untyped-def]
+        one = number(1.0)
+        relative = number(step / rise)
+        for i in range(result.shape[0]):
+            for p in range(onset.shape[1]):
+                first = max(int(np.floor((onset[i, p] - begin) / step)) + 1, 0)
+                last = min(first + int(_SUPPORT * rise / step) + 1, result.shape[1])
+                t0 = number((begin + first * step - onset[i, p]) / rise)
+                q = number(amplitude[i, p])
+                for k in range(first, last):
+                    t = t0 + number(np.int32(k - first)) * relative
+                    result[i, k] += q * exp(order * (log(t) + one - t))
+
+    return add_volleys
+
+
+_add_volleys = _writer(np.float32, exp, log)
+_add_volleys_64 = _writer(np.float64, exp_64, log_64)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
-__all__ = ["exp", "log"]
+__all__ = ["exp", "exp_64", "log", "log_64", "power_2", "power_3", "power_4"]
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -13,7 +15,7 @@ _LN2_LOW = np.float32(-2.12194440e-4)
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds a float32 to an integer
 
 
-@numba.njit(inline="always")
+@numba.njit(forceinline=True)
 def exp(x):
     """Return e**x in float32, relative error below 3e-7; the argument is clipped to +-87.
 
@@ -35,7 +37,7 @@ def exp(x):
     return p * bits.view(np.float32)
 
 
-@numba.njit(inline="always")
+@numba.njit(forceinline=True)
 def log(x):
     """Return the natural logarithm of a positive normal float32.
 
@@ -55,3 +57,33 @@ def log(x):
     p = p * z + np.float32(2 / 3)
     p = p * z + np.float32(2.0)
     return s * p + np.float32(k) * np.float32(0.6931471805599453)
+
+
+@numba.njit(forceinline=True)
+def exp_64(x):
+    """Return e**x in float64."""
+    return math.exp(x)
+
+
+@numba.njit(forceinline=True)
+def log_64(x):
+    """Return the natural logarithm in float64."""
+    return math.log(x)
+
+
+@numba.njit(forceinline=True)
+def power_2(x):
+    """Return x squared."""
+    return x * x
+
+
+@numba.njit(forceinline=True)
+def power_3(x):
+    """Return x cubed."""
+    return x * x * x
+
+
+@numba.njit(forceinline=True)
+def power_4(x):
+    """Return the fourth power of x."""
+    return (x * x) * (x * x)

@@ -1,0 +1,121 @@
+"""Finished runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer.campaign.layout import FINGERPRINT
+from nmm_infer.campaign.task import OK, PENDING, REASONS
+from nmm_infer.errors import InputError
+from nmm_infer.parameters import Prior
+
+__all__ = ["Campaign"]
+
+
+class Campaign:
+    """Finished runs.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Variables ``theta`` (simulation, parameter), ``status`` (simulation), and those of the
+        task, with ``simulation`` as their first dimension. Arrays from a store are read when
+        they are indexed. Attributes: fingerprint, ``task``, ``design`` and ``versions`` (JSON), and
+        ``seed`` if the task has one.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self.dataset = dataset
+
+    @classmethod
+    def open(cls, path: str | Path) -> Campaign:
+        """Open a store, finished or not.
+
+        Parameters
+        ----------
+        path : path
+            A store that :func:`nmm_infer.campaign.run` has written.
+
+        Raises
+        ------
+        InputError
+            If there is no campaign store.
+        """
+        if not Path(path).exists():
+            raise InputError(f"{path} does not exist")
+        try:
+            dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} is not a campaign store") from error
+        if FINGERPRINT not in dataset.attrs:
+            raise InputError(f"{path} is not a campaign store")
+        texts = {
+            name: coord.copy(data=np.array(coord.values.tolist(), dtype=str))
+            for name, coord in dataset.coords.items()
+            if coord.dtype.kind in "OT"
+        }
+        return cls(dataset.assign_coords(texts))
+
+    def __len__(self) -> int:
+        return int(self.dataset.sizes["simulation"])
+
+    def __repr__(self) -> str:
+        status = self._status
+        pending = int((status == PENDING).sum())
+        failed = int((status > OK).sum())
+        return (
+            f"Campaign({len(self)} runs, {failed} failed{f', {pending} pending' * (pending > 0)})"
+        )
+
+    @property
+    def _status(self) -> NDArray[np.int8]:
+        return np.asarray(self.dataset["status"].values)
+
+    @property
+    def theta(self) -> xr.DataArray:
+        """Parameter sets, dims (simulation, parameter)."""
+        return self.dataset["theta"]
+
+    @property
+    def valid(self) -> NDArray[np.int64]:
+        """Positions of the runs that ended well."""
+        return np.flatnonzero(self._status == OK)
+
+    @property
+    def prior(self) -> Prior:
+        """Prior that the parameters were drawn from, as the task or else the design tells it."""
+        for source in ("task", "design"):
+            told: Any = json.loads(self.dataset.attrs.get(source, "{}"))
+            if "prior" in told:
+                return Prior.from_dict(told["prior"])
+        raise InputError("this campaign names no prior: give one")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of task, design and version."""
+        return str(self.dataset.attrs[FINGERPRINT])
+
+    def failures(self) -> xr.Dataset:
+        """Return the runs that did not end well.
+
+        Returns
+        -------
+        xarray.Dataset, dims (simulation)
+            ``status`` and ``reason`` of each, by absolute number.
+        """
+        failed = self.dataset[["status"]].isel(simulation=np.flatnonzero(self._status > OK)).load()
+        failed["reason"] = (
+            "simulation",
+            np.array([REASONS[int(code)] for code in failed["status"].values], dtype=str),
+        )
+        return failed
+
+    def select(self, positions: NDArray[np.int64] | slice) -> Campaign:
+        """Return some of the runs; their parameters, results and numbers stay together."""
+        return Campaign(self.dataset.isel(simulation=positions))
