@@ -218,7 +218,7 @@ def _exact(toy: ToyObserver, z: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def test_ridge_gaussian_is_the_exact_posterior_of_a_linear_problem(toy: ToyObserver) -> None:
-    estimator = RidgeGaussian().fit(toy_campaign(4000), toy, TOY_PRIOR)
+    estimator = RidgeGaussian().fit(toy_campaign(20_000), toy, TOY_PRIOR)
     view = toy.view(toy_campaign(1000, "test"), "test")
     x = view.sequences().values
     z = TOY_PRIOR.to_unconstrained(view.theta)

@@ -21,7 +21,7 @@ from nmm_infer.workflow import build_task
 # A column at rest, weakly driven by noise: the linear range in which averages are exact.
 REST = {
     "A": 3.25, "B": 22.0, "a": 100.0, "b": 50.0, "C": 135.0, "drive": 10.0, "noise": 3.0,
-    "coupling": 2.0, "stimulus_amplitude": 80.0, "stimulus_onset": 0.05, "source_scale": 50.0,
+    "coupling": 2.0, "conduction_speed": 4.0, "stimulus_amplitude": 80.0, "stimulus_onset": 0.05, "source_scale": 50.0,
     "background": 0.3,
 }  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_streams_share_nothing(task: NetworkTask) -> None:
     second = prior.sample(50, seed=0, stream="prior/calibration").values
     assert not np.isin(first, second).any(axis=0)[[0, 1, 2, 3]].any()
     # With the same network, what differs is the noise alone, and it is uncorrelated.
-    settings = {"network": 0, "candidates": ("cuneus-lh",), "n_averages": 1}
+    settings = {"repeat": 0, "candidates": ("cuneus-lh",), "n_averages": 1}
     theta = theta.copy()
     theta.loc[{"parameter": "coupling"}] = 0.0
     theta.loc[{"parameter": "stimulus_amplitude"}] = 0.0
