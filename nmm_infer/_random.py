@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["generator", "keys"]
+__all__ = ["generator", "keys", "uniforms"]
 
 
 def _sequence(seed: int, stream: str, *counters: int) -> np.random.SeedSequence:
@@ -55,11 +55,41 @@ def keys(seed: int, stream: str, index: ArrayLike, trial: ArrayLike = 0) -> NDAr
     numpy.ndarray of uint32, shape (2, n)
         The two words of each key.
     """
+    z = _words(seed, stream, index, trial)
+    return np.stack([(z & np.uint64(0xFFFFFFFF)), z >> np.uint64(32)]).astype(np.uint32)
+
+
+def uniforms(seed: int, stream: str, index: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Return some uniform draws for each simulation of a batch.
+
+    Parameters
+    ----------
+    seed : int
+        The seed of the study.
+    stream : str
+        The name of the stream.
+    index : array_like of int, shape (n,)
+        Absolute simulation numbers, so that a run has the same draws in every batch.
+    count : int
+        Draws for each simulation.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (n, count)
+        Numbers in [0, 1), with 53 random bits.
+    """
+    state = _words(seed, stream, index)
+    with np.errstate(over="ignore"):
+        z = _scramble(state[:, None] + _whole(np.arange(count)) * _GAMMA)
+    return (z >> np.uint64(11)) * 2.0**-53
+
+
+def _words(seed: int, stream: str, index: ArrayLike, trial: ArrayLike = 0) -> NDArray[np.uint64]:
+    """Return 64 bits that belong to one simulation and trial."""
     state = _sequence(seed, stream).generate_state(2, np.uint64)
     with np.errstate(over="ignore"):
         z = _scramble(state[0] + _whole(index) * _GAMMA)
-        z = _scramble((z ^ state[1]) + _whole(np.broadcast_to(trial, z.shape)) * _GAMMA)
-    return np.stack([(z & np.uint64(0xFFFFFFFF)), z >> np.uint64(32)]).astype(np.uint32)
+        return _scramble((z ^ state[1]) + _whole(np.broadcast_to(trial, z.shape)) * _GAMMA)
 
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

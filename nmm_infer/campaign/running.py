@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -96,34 +96,39 @@ def run(
     threads = threads or _threads.n_threads()
     chunk = chunk or layout.chunk
 
-    def runs(starts: Sequence[int], chunk: int) -> int:
+    def count(starts: Sequence[int], chunk: int) -> int:
         return sum(min(chunk, n - start) for start in starts)
 
-    def results(store: Store | None, starts: Sequence[int], chunk: int) -> Iterator[Done]:
+    def run_chunks(
+        place: Store | None, starts: Sequence[int], chunk: int, keep: Callable[[Done], None]
+    ) -> None:
         """Run the chunks that begin at ``starts``."""
-        work = Work(task, layout, store)
+        work = Work(task, layout, place)
         jobs = ((start, design.rows(start, min(start + chunk, n))) for start in starts)
-        with stage(description, n, done=n - runs(starts, chunk), unit="runs") as advance:
-            if not starts:
-                return
-            if scheduler is None:
-                stream = over_threads(work, jobs, threads, len(starts))
-            else:
-                stream = over_dask(work, jobs, scheduler, threads)
-            with closing(stream):
-                warned = False
-                for done in stream:
-                    if done.error and not warned:
-                        logger.warning("%s; more in Campaign.failures()", done.error)
-                        warned = True
-                    yield done
-                    advance(done.runs)
+        if scheduler is None or not starts:
+            stream = over_threads(work, jobs, threads, len(starts))
+        else:
+            stream = over_dask(work, jobs, scheduler, threads)
+        warned = False
+        with (
+            stage(description, n, done=n - count(starts, chunk), unit="runs") as advance,
+            closing(stream),
+        ):
+            for done in stream:
+                if done.error and not warned:
+                    logger.warning("%s; more in Campaign.failures()", done.error)
+                    warned = True
+                keep(done)
+                advance(done.runs)
 
     if store is None:
         arrays = layout.arrays(n)
-        for done in results(None, range(0, n, chunk), chunk):
+
+        def fill(done: Done) -> None:
             for name, array in arrays.items():
                 array[done.start : done.start + done.runs] = done.block[name]
+
+        run_chunks(None, range(0, n, chunk), chunk, fill)
         return Campaign(layout.dataset(arrays))
 
     path = Path(store).absolute()
@@ -131,8 +136,7 @@ def run(
     try:
         place = Store.at(path, layout, chunk)
         with place.writing() as pending:
-            for _ in results(place, pending, place.chunk):
-                pass
+            run_chunks(place, pending, place.chunk, lambda done: None)
             if place.pending():
                 raise InputError(
                     f"the Dask workers wrote to another {path} than this one: give a path on a "
@@ -141,7 +145,7 @@ def run(
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        whole = 0 if place is None else n - runs(place.pending(), place.chunk)
+        whole = 0 if place is None else n - count(place.pending(), place.chunk)
         raise InputError(
             f"{_REFUSALS[error.errno]} ({path}): {whole:,} of {n:,} runs are whole and "
             "kept; mend that, and the same command goes on from there"

@@ -179,14 +179,15 @@ class NetworkTask:
         n, nodes = len(index), len(self.regions)
         values = {name: self.prior.values(theta)[:, i] for i, name in enumerate(self.prior.names)}
         columns = self._columns
-        u = np.empty((n, nodes, len(columns)))
-        focus = np.empty(n, dtype=np.int64)
         candidates = np.array([self.regions.index(name) for name in self.candidates])
-        networks = index if self.repeat is None else np.full(n, self.repeat)
-        for i, number in enumerate(networks):
-            rng = _random.generator(self.seed, f"network/{self.stream}", int(number))
-            focus[i] = rng.choice(candidates)
-            u[i] = rng.random((nodes, len(columns)))
+        draws = _random.uniforms(
+            self.seed,
+            f"network/{self.stream}",
+            index if self.repeat is None else np.full(n, self.repeat),
+            1 + nodes * len(columns),
+        )
+        focus = candidates[(draws[:, 0] * len(candidates)).astype(np.int64)]
+        u = draws[:, 1:].reshape(n, nodes, len(columns))
         constants: dict[str, NDArray[np.float64]] = {}
         for k, parameter in enumerate(columns.parameters):
             constants[parameter.name] = parameter.quantile(u[..., k])
@@ -207,7 +208,7 @@ class NetworkTask:
             network=self.columns,
             constants=constants,
             drive=drive,
-            noise=values["noise"][:, None] / np.sqrt(self.n_averages),
+            noise=self._noise(values),
             stimuli=stimuli,
             strength=values.get("coupling", np.ones(n)),
             speed=self._speed(values),
@@ -221,6 +222,13 @@ class NetworkTask:
             "focus": focus.astype(np.int16),
             "status": np.where(runs.diverged, DIVERGED, OK).astype(np.int8),
         }
+
+    def _noise(self, values: dict[str, NDArray[np.float64]]) -> Any:
+        """Return the noise of averages, shape (n, 1); none at all where it is fixed at zero."""
+        parameter = self.prior["noise"]
+        if parameter.distribution == "fixed" and parameter.low == 0.0:
+            return 0.0
+        return values["noise"][:, None] / np.sqrt(self.n_averages)
 
     def _speed(self, values: dict[str, NDArray[np.float64]]) -> Any:
         """Return one conduction speed for all runs where it is fixed: delays are shared then."""

@@ -215,15 +215,21 @@ class _Writer:
         if not self.plan.stimuli:
             return []
         stride = 2 if self.plan.scheme == "rk4" else 1
-        lines = ["for q in range(stimulus.shape[0]):", "    for l in range(lanes):"]
-        for first in self.external:
-            lines.append(f"        w[where[q, start + l], {first} + into[q], l] = F(0.0)")
-        lines += ["for q in range(stimulus.shape[0]):", "    for l in range(lanes):"]
-        for moment, first in enumerate(self.external):
-            lines.append(
-                f"        w[where[q, start + l], {first} + into[q], l] += "
-                f"stimulus[q, start + l, {stride} * step + {moment}]"
-            )
+        lines = []
+        for sign in ("= F(0.0)", "+= course[q, at, l]"):
+            lines.append("for q in range(stimulus.shape[0]):")
+            for moment, first in enumerate(self.external):
+                row = f"{first} + into[q]"
+                lines += [
+                    f"    at = {stride} * step + {moment}",
+                    "    n = where[q, start]",
+                    "    if alike[q]:",
+                    "        for l in range(lanes):",
+                    f"            w[n, {row}, l] {sign}",
+                    "    else:",
+                    "        for l in range(lanes):",
+                    f"            w[where[q, start + l], {row}, l] {sign}",
+                ]
         return lines
 
     def disturb(self) -> list[str]:
@@ -475,6 +481,8 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     partial = np.zeros((taps.shape[0], output.shape[0], nodes, {LANES}), F)
     fresh_place = np.empty(taps.shape[1], np.int64)
     key = np.empty((2, {LANES}), np.uint32)
+    course = np.empty((stimulus.shape[0], stimulus.shape[2], {LANES}), F)
+    alike = np.empty(stimulus.shape[0], np.bool_)
     w_flat, sent_flat, ring_flat = w.reshape(-1), sent.reshape(-1), ring.reshape(-1)
     fresh_flat, partial_flat = fresh.reshape(-1), partial.reshape(-1)
     for block in range(begin, end):
@@ -490,6 +498,14 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
                 for l in range({LANES}):
                     c[n, k, l] = constants[k, n, start + l]
 {initial}
+        for q in range(stimulus.shape[0]):
+            alike[q] = True
+            for l in range({LANES}):
+                if where[q, start + l] != where[q, start]:
+                    alike[q] = False
+            for at in range(stimulus.shape[2]):
+                for l in range({LANES}):
+                    course[q, at, l] = stimulus[q, start + l, at]
         phase = slot = number = head = 0
 {before}
         for step in range(min(lead, 0), total + 1):

@@ -17,7 +17,7 @@ from nmm_infer.simulation._math import exp, exp_64, log, log_64
 __all__ = ["Course", "Pulse", "Stimulus", "Volley"]
 
 #: A volley lasts until it has fallen below 1e-9 of its peak: so many times its rise.
-_SUPPORT = 8.0
+_SUPPORT = 6.0
 
 
 @dataclass(frozen=True, eq=False)
