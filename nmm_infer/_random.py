@@ -81,7 +81,7 @@ def uniforms(seed: int, stream: str, index: ArrayLike, count: int) -> NDArray[np
     state = _words(seed, stream, index)
     with np.errstate(over="ignore"):
         z = _scramble(state[:, None] + _whole(np.arange(count)) * _GAMMA)
-    return (z >> np.uint64(11)) * 2.0**-53
+    return np.asarray((z >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 def _words(seed: int, stream: str, index: ArrayLike, trial: ArrayLike = 0) -> NDArray[np.uint64]:

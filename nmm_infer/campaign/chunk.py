@@ -80,7 +80,7 @@ def _simulate(task: Task, layout: Layout, theta: xr.DataArray, errors: list[str]
     """Run some parameter sets; halve them to find those that raise an error."""
     numbers = theta.coords["simulation"].values.astype(np.int64)
     try:
-        result = dict(task.simulate(theta, numbers))
+        result = task.simulate(theta, numbers)
     except (InputError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -93,18 +93,18 @@ def _simulate(task: Task, layout: Layout, theta: xr.DataArray, errors: list[str]
 
     block: Block = {"simulation": numbers, "theta": theta.values}
     finite = np.ones(len(theta), dtype=bool)
-    for name, f in layout.fields.items():
+    for name, field in layout.fields.items():
         if name in block or (name == "status" and name not in result):
             continue
         if name not in result:
             raise InputError(f"the task returned no {name!r}")
         given = np.asarray(result[name])
-        if given.shape != (len(theta), *f.shape):
+        if given.shape != (len(theta), *field.shape):
             raise InputError(
-                f"the task returned {name!r} of shape {given.shape}, not {(len(theta), *f.shape)}"
+                f"the task returned {name!r} of shape {given.shape}, not {(len(theta), *field.shape)}"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            block[name] = given.astype(f.dtype, copy=False)
+            block[name] = given.astype(field.dtype, copy=False)
         for values in {id(given): given, id(block[name]): block[name]}.values():
             if values.dtype.kind in "fc":
                 finite &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)

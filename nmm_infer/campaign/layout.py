@@ -118,7 +118,7 @@ class Layout:
                 "status_reason": list(REASONS.values()),
             },
         )
-        return cls(len(design), fields, coords, _attributes(task, design))
+        return cls(len(design), fields, coords, _attributes(task, design, fields))
 
     @property
     def fingerprint(self) -> str:
@@ -161,14 +161,15 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a fingerprint must be JSON-ready, but holds a {type(value).__name__}")
 
 
-def _attributes(task: Task, design: Design) -> dict[str, Any]:
+def _attributes(task: Task, design: Design, fields: dict[str, Field]) -> dict[str, Any]:
     names = ("nmm-infer", "numpy", "numba", "zarr")
     versions = {name: version(name) for name in names}
     texts = {
         "task": json.dumps(task.fingerprint, sort_keys=True, default=_plain),
         "design": json.dumps(design.fingerprint, sort_keys=True, default=_plain),
     }
-    content = json.dumps([versions["nmm-infer"], texts["task"], texts["design"]])
+    arrays = [[name, *f.dims, *f.shape, f.dtype.str] for name, f in fields.items()]
+    content = json.dumps([versions["nmm-infer"], texts["task"], texts["design"], arrays])
     python = ".".join(map(str, sys.version_info[:3]))
     attrs = {
         FINGERPRINT: hashlib.sha256(content.encode()).hexdigest(),

@@ -146,18 +146,21 @@ def _stream(
 @contextmanager
 def _client(distributed: Any, scheduler: str, threads: int) -> Generator[Any, None, None]:
     with ExitStack() as stack:
-        if scheduler == "local":
-            address: Any = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=threads,
-                    threads_per_worker=1,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL,
-                )
-            )
-        else:
-            address = scheduler
         try:
+            if scheduler == "local":
+                address: Any = stack.enter_context(
+                    distributed.LocalCluster(
+                        n_workers=threads,
+                        threads_per_worker=1,
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.CRITICAL,
+                    )
+                )
+            else:
+                address = scheduler
+                # A client that fails at this leaves a half of itself behind, which may hang later.
+                if not scheduler.startswith("inproc://"):
+                    distributed.comm.get_address_host_port(scheduler)
             client = stack.enter_context(
                 distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
             )

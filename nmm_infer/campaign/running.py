@@ -137,7 +137,7 @@ def run(
         place = Store.at(path, layout, chunk)
         with place.writing() as pending:
             run_chunks(place, pending, place.chunk, lambda done: None)
-            if place.pending():
+            if scheduler is not None and place.pending():
                 raise InputError(
                     f"the Dask workers wrote to another {path} than this one: give a path on a "
                     "disk that they share with this machine"

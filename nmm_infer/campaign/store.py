@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from nmm_infer.campaign.layout import FINGERPRINT, Block, Layout
@@ -125,8 +127,28 @@ class Store:
 
     def pending(self) -> list[int]:
         """Return the first run of every chunk that is not whole."""
-        n = self.arrays["status"].shape[0]
-        return [start for start in range(0, n, self.chunk) if not self._is_whole(start)]
+        array = self.arrays["status"]
+        starts = range(0, array.shape[0], self.chunk)
+        try:
+            status = array[:]
+        except Exception:  # a chunk is torn; what it raises depends on where
+            status = np.concatenate([self._status(start) for start in starts])
+        return [
+            start
+            for start in starts
+            if (status[start : start + self.chunk] == PENDING).any() or self._lacks_files(start)
+        ]
+
+    def _status(self, start: int) -> NDArray[np.int8]:
+        try:
+            return np.asarray(self.arrays["status"][start : start + self.chunk])
+        except Exception:
+            n = min(self.chunk, self.arrays["status"].shape[0] - start)
+            return np.full(n, PENDING, np.int8)
+
+    def _lacks_files(self, start: int) -> bool:
+        """Tell whether files are missing or empty, as they may be after a power cut."""
+        return not all(file.exists() and file.stat().st_size for file in self._files(start))
 
     def write(self, start: int, block: Block) -> None:
         """Write the runs of one chunk, status last."""
@@ -155,25 +177,11 @@ class Store:
 
     def _files(self, start: int) -> list[Path]:
         """Files of one chunk, status first."""
+        chunk = start // self.chunk
         return [
-            self.path
-            / name
-            / array.metadata.encode_chunk_key((start // self.chunk, *(0,) * (array.ndim - 1)))
+            self.path / name / array.metadata.encode_chunk_key((chunk, *(0,) * (array.ndim - 1)))
             for name, array in reversed(self.arrays.items())
         ]
-
-    def _is_whole(self, start: int) -> bool:
-        status, *others = self._files(start)
-        if not status.exists():
-            return False
-        try:
-            values = self.arrays["status"][start : start + self.chunk]
-        except Exception:  # torn: what it raises depends on where it was torn
-            return False
-        if (values == PENDING).any():
-            return False
-        # After a power cut, files that were written earlier may be there without their content.
-        return all(file.exists() and file.stat().st_size for file in others)
 
     def _sweep(self) -> None:
         """Remove the temporary files of killed writers: whatever is not named like a chunk."""

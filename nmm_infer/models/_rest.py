@@ -56,7 +56,9 @@ def _lowest(
     balance: Callable[..., NDArray[np.float64]], arguments: Mapping[str, NDArray[Any]], n: int
 ) -> NDArray[np.float64]:
     # A root is at least balance(-inf, root): below zero that is at least balance(-inf, 0).
-    low = np.minimum(balance(np.full(n, -1e3), np.zeros(n), **arguments), 0.0) - _RESOLUTION
+    with np.errstate(over="ignore"):
+        floor = balance(np.full(n, -1e3), np.zeros(n), **arguments)
+    low = np.minimum(floor, 0.0) - _RESOLUTION
     high = np.full(n, np.nan)
     rows, part, l = np.arange(n), arguments, low
     gap, step = balance(l, l, **part) - l, np.full(n, 0.5)

@@ -267,7 +267,7 @@ def load_models(path: str | Path) -> list[str]:
         return _FILES[path]
     if not path.is_file():
         raise InputError(f"{path}: no such model file")
-    before = set(_REGISTRY)
+    before = dict(_REGISTRY)
     name = f"nmm_infer_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -276,11 +276,13 @@ def load_models(path: str | Path) -> list[str]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        found = sorted(set(_REGISTRY) - set(before))
+        if not found:
+            raise InputError("the file registers no model (register_model)")
     except Exception as error:  # whatever a user's file does wrong
-        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
-    _FILES[path] = sorted(set(_REGISTRY) - before)
-    if not _FILES.get(path):
-        raise InputError(f"{path}: the file registers no model (register_model)")
-    return _FILES[path]
+        _REGISTRY.clear()
+        _REGISTRY.update(before)
+        what = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"{path}: {what}{error}") from error
+    _FILES[path] = found
+    return found

@@ -11,7 +11,7 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ class _Rewrite(ast.NodeTransformer):
         self.function, self.helpers = function, helpers
         closure = inspect.getclosurevars(function)
         self.known = {**closure.builtins, **closure.globals, **closure.nonlocals}
+        # getclosurevars counts attributes among the unbound names.
+        arguments = set(inspect.signature(function).parameters)
+        self.missing = set(closure.unbound) - arguments - set(function.__code__.co_varnames)
         self.pending: list[Callable[..., Any]] = []
 
     def _fail(self, text: str) -> None:
@@ -42,12 +45,17 @@ class _Rewrite(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if isinstance(node.value, ast.Name) and node.value.id in self.known:
-            return self._resolve(getattr(self.known[node.value.id], node.attr), ast.unparse(node))
+            owner, text = self.known[node.value.id], ast.unparse(node)
+            if not hasattr(owner, node.attr):
+                self._fail(f"there is no {text!r}")
+            return self._resolve(getattr(owner, node.attr), text)
         self._fail(f"{ast.unparse(node)!r} cannot be compiled")
         raise AssertionError
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id not in self.known:
+            if node.id in self.missing:
+                self._fail(f"{node.id!r} is not defined")
             return node
         return self._resolve(self.known[node.id], node.id)
 
@@ -63,8 +71,9 @@ class _Rewrite(ast.NodeTransformer):
     def _resolve(self, value: Any, text: str) -> ast.AST:
         if isinstance(value, int | float | np.number):
             return ast.Call(ast.Name("F", ast.Load()), [ast.Constant(float(value))], [])
-        if isinstance(value, np.ufunc) or value in _FUNCTIONS:
-            if value not in _FUNCTIONS:
+        known = isinstance(value, Hashable) and value in _FUNCTIONS
+        if isinstance(value, np.ufunc) or known:
+            if not known:
                 self._fail(f"{text!r} cannot be compiled; there are exp, log, sqrt and tanh")
             return ast.Name(_FUNCTIONS[value], ast.Load())
         if inspect.isfunction(value):
@@ -89,6 +98,11 @@ def _rewrite(function: Callable[..., Any], name: str, helpers: dict[Any, str]) -
     rewrite = _Rewrite(function, helpers)
     body = definition.body[1:] if ast.get_docstring(definition) else definition.body
     definition.body = [rewrite.visit(statement) for statement in body]
+    if definition.args.defaults or definition.args.kw_defaults:
+        raise InputError(
+            f"{function.__qualname__}: arguments with a default cannot be compiled: use a number "
+            "of the module instead"
+        )
     definition.name, definition.decorator_list, definition.returns = name, [], None
     for argument in definition.args.args:
         argument.annotation = None
