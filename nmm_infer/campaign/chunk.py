@@ -98,11 +98,9 @@ def _simulate(task: Task, layout: Layout, theta: xr.DataArray, errors: list[str]
             continue
         if name not in result:
             raise InputError(f"the task returned no {name!r}")
-        given = np.asarray(result[name])
-        if given.shape != (len(theta), *field.shape):
-            raise InputError(
-                f"the task returned {name!r} of shape {given.shape}, not {(len(theta), *field.shape)}"
-            )
+        given, shape = np.asarray(result[name]), (len(theta), *field.shape)
+        if given.shape != shape:
+            raise InputError(f"the task returned {name!r} of shape {given.shape}, not {shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             block[name] = given.astype(field.dtype, copy=False)
         for values in {id(given): given, id(block[name]): block[name]}.values():

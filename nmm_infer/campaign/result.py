@@ -58,7 +58,7 @@ class Campaign:
         texts = {
             name: coord.copy(data=np.array(coord.values.tolist(), dtype=str))
             for name, coord in dataset.coords.items()
-            if coord.dtype.kind in "OT"
+            if coord.dtype.kind in ("O", "T")
         }
         return cls(dataset.assign_coords(texts))
 

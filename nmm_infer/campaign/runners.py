@@ -77,6 +77,7 @@ def over_dask(
     """
     try:
         import distributed
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise InputError(
             "a scheduler needs Dask, which is not installed: pip install 'nmm-infer[dask]'"
@@ -103,7 +104,7 @@ def over_dask(
                 "most often they lack memory. Start them with more, or give a smaller chunk to a "
                 "new store"
             ) from error
-        except futures.CancelledError as error:
+        except (futures.CancelledError, CommClosedError) as error:
             raise InputError(
                 f"the Dask scheduler {scheduler} was lost: what is written is kept, and the same "
                 "command goes on"

@@ -22,7 +22,7 @@ from platformdirs import user_cache_dir
 
 from nmm_infer.models import Model
 from nmm_infer.simulation import _lanes, _math, noise
-from nmm_infer.simulation._lanes import LANES
+from nmm_infer.simulation._lanes import LANES, UNROLL
 from nmm_infer.simulation.precision import translate
 
 __all__ = ["Plan", "Scheme", "compile_kernel"]
@@ -216,20 +216,11 @@ class _Writer:
             return []
         stride = 2 if self.plan.scheme == "rk4" else 1
         lines = []
-        for sign in ("= F(0.0)", "+= course[q, at, l]"):
-            lines.append("for q in range(stimulus.shape[0]):")
-            for moment, first in enumerate(self.external):
-                row = f"{first} + into[q]"
-                lines += [
-                    f"    at = {stride} * step + {moment}",
-                    "    n = where[q, start]",
-                    "    if alike[q]:",
-                    "        for l in range(lanes):",
-                    f"            w[n, {row}, l] {sign}",
-                    "    else:",
-                    "        for l in range(lanes):",
-                    f"            w[where[q, start + l], {row}, l] {sign}",
-                ]
+        for moment, first in enumerate(self.external):
+            lines.append(
+                f"apply(w, w_flat, {first}, course, course_flat, course_place, unit, "
+                f"{stride} * step + {moment}, where, into, fresh_row, alike, start)"
+            )
         return lines
 
     def disturb(self) -> list[str]:
@@ -264,7 +255,7 @@ class _Writer:
         if scheme == "euler":
             body = [self.slope("d", here, 0, first)]
             body += [f"{self.row(y + i)} += dt * d{i}" for i in self.states]
-            return self.lanes(body)
+            return self.lanes(self.keep() + body)
         if scheme == "rk4":
             return self._runge_kutta()
         late = 0 if self.plan.frozen else 1
@@ -276,7 +267,7 @@ class _Writer:
             second = self.inputs(here if self.plan.frozen else there, 1, late)
             body += [self.slope("e", there, 1, second)]
             body += [f"{self.row(y + i)} += half * (d{i} + e{i})" for i in self.states]
-            return self.lanes(body + carry)
+            return self.lanes(self.keep() + body + carry)
         predict = [self.slope("d", here, 0, first)]
         for i in self.states:
             predict += [
@@ -289,7 +280,7 @@ class _Writer:
             f"{self.row(y + i)} += half * ({self.row(self.d + i)} + e{i})" for i in self.states
         ]
         return [
-            *self.lanes(predict),
+            *self.lanes(self.keep() + predict),
             *self.send(self.z),
             *self.gather_now(),
             *self.lanes(correct + carry),
@@ -308,7 +299,7 @@ class _Writer:
                 weight = "" if stage == 2 else "F(2.0) * "
                 body += [f"s{i} += {weight}d{i}" for i in self.states]
             body += [f"{self.row(y + i)} += sixth * s{i}" for i in self.states]
-            return self.lanes(body)
+            return self.lanes(self.keep() + body)
         lines: list[str] = []
         stages = [(y, 0, "half"), (self.z, 1, "half"), (self.z, 1, "dt"), (self.z, 2, "")]
         for stage, (at, moment, length) in enumerate(stages):
@@ -326,23 +317,36 @@ class _Writer:
                     body.append(f"{self.row(self.z + i)} = {self.row(y + i)} + {length} * d{i}")
                 else:
                     body.append(f"{self.row(y + i)} += sixth * ({total} + d{i})")
-            lines += self.lanes(body)
+            lines += self.lanes(body if stage else self.keep() + body)
         return lines
 
-    def record(self) -> list[str]:
-        values = self.values(self.y)
-        outputs = [self.output(name, values) for name in self.plan.recorded]
+    def keep(self) -> list[str]:
+        """Write what is recorded of one node, for the filter; part of a loop over lanes."""
         if not self.plan.filtered:
-            body = [
-                f"output[{r}, start + l, n, (step - settle) // every] = {o}"
-                for r, o in enumerate(outputs)
-            ]
-            return [
-                "if step >= settle and (step - settle) % every == 0:",
-                *(f"    {line}" for line in self.lanes(body)),
-            ]
+            return []
+        values = self.values(self.y)
+        outputs = enumerate(self.plan.recorded)
+        return [f"fresh[phase, {r}, n, l] = {self.output(name, values)}" for r, name in outputs]
+
+    def sample(self) -> list[str]:
+        """Write a sample without a filter."""
+        if self.plan.filtered:
+            return []
+        values = self.values(self.y)
+        body = [
+            f"output[{r}, start + l, n, (step - settle) // every] = {self.output(name, values)}"
+            for r, name in enumerate(self.plan.recorded)
+        ]
         return [
-            *self.lanes([f"fresh[phase, {r}, n, l] = {o}" for r, o in enumerate(outputs)]),
+            "if step >= settle and (step - settle) % every == 0:",
+            *(f"    {line}" for line in self.lanes(body)),
+        ]
+
+    def finish(self) -> list[str]:
+        """Count what was kept; each full block of values goes into the filter."""
+        if not self.plan.filtered:
+            return []
+        return [
             "phase += 1",
             "if phase == every:",
             "    phase = 0",
@@ -381,9 +385,14 @@ class _Writer:
             if not plan.frozen:
                 before += self.gather_late(0)[:-1]
         step = [*self.stimulate(), *self.disturb(), *self.couple(), *self.advance()]
+        alone = [*self.lanes(self.keep()), *self.finish()] if plan.filtered else []
+        if plan.filtered:
+            before += ["for h in range(lead, 0):", *(f"    {line}" for line in alone)]
+            step += ["if step >= lead:", *(f"    {line}" for line in self.finish())]
         return _TEMPLATE.format(
             F=plan.dtype,
             LANES=LANES,
+            UNROLL=UNROLL,
             ROWS=self.rows,
             SENT=max(len(plan.sent), 1),
             K=len(self.model.constants),
@@ -392,7 +401,8 @@ class _Writer:
             functions=translate(functions),
             initial=_indent(self.lanes(initial), 2),
             before=_indent(before, 2),
-            record=_indent(self.record(), 4),
+            sample=_indent(self.sample(), 3),
+            alone=_indent([*alone, "break"], 4),
             step=_indent(step, 3),
             S=len(self.model.states),
             delay_lane="first + l" if plan.own_delays else "0",
@@ -459,6 +469,25 @@ def smooth(fresh, partial, partial_flat, place, taps, slot, output, start, numbe
                     output[r, start + l, n, sample] = partial[one, r, n, l]
 
 
+@njit
+def apply(w, w_flat, row, course, course_flat, place, unit, at, where, into, fresh_row, alike,
+          start):
+    # What the stimuli bring at one moment; a row is overwritten by the first that reaches it.
+    if alike:
+        for q in range(into.size):
+            place[0] = (q * course.shape[1] + at) * {LANES}
+            weighted_sum(w_flat, course_flat, place, unit,
+                         (where[q, start] * {ROWS} + row + into[q]) * {LANES},
+                         0, unit.size, not fresh_row[q])
+    else:
+        for q in range(into.size):
+            for l in range({LANES}):
+                w[where[q, start + l], row + into[q], l] = F(0.0)
+        for q in range(into.size):
+            for l in range({LANES}):
+                w[where[q, start + l], row + into[q], l] += course[q, at, l]
+
+
 @compiled
 def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, keys, stimulus, where,
            into, own, now_start, now_place, now_weight, late_start, late_source, late_weight,
@@ -482,7 +511,11 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     fresh_place = np.empty(taps.shape[1], np.int64)
     key = np.empty((2, {LANES}), np.uint32)
     course = np.empty((stimulus.shape[0], stimulus.shape[2], {LANES}), F)
-    alike = np.empty(stimulus.shape[0], np.bool_)
+    course_flat = course.reshape(-1)
+    course_place = np.zeros({UNROLL}, np.int64)
+    unit = np.zeros({UNROLL}, F)
+    unit[0] = F(1.0)
+    fresh_row = np.empty(stimulus.shape[0], np.bool_)
     w_flat, sent_flat, ring_flat = w.reshape(-1), sent.reshape(-1), ring.reshape(-1)
     fresh_flat, partial_flat = fresh.reshape(-1), partial.reshape(-1)
     for block in range(begin, end):
@@ -498,23 +531,24 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
                 for l in range({LANES}):
                     c[n, k, l] = constants[k, n, start + l]
 {initial}
+        alike = True
         for q in range(stimulus.shape[0]):
-            alike[q] = True
+            fresh_row[q] = True
+            for before in range(q):
+                if into[before] == into[q] and where[before, start] == where[q, start]:
+                    fresh_row[q] = False
             for l in range({LANES}):
                 if where[q, start + l] != where[q, start]:
-                    alike[q] = False
+                    alike = False
             for at in range(stimulus.shape[2]):
                 for l in range({LANES}):
                     course[q, at, l] = stimulus[q, start + l, at]
         phase = slot = number = head = 0
 {before}
-        for step in range(min(lead, 0), total + 1):
-            if step >= lead:
-{record}
-            if step < 0:
-                continue
+        for step in range(total + 1):
+{sample}
             if step == total:
-                break
+{alone}
 {step}
         for n in range(nodes):
             for l in range({LANES}):
