@@ -3,9 +3,10 @@
 python -m benchmarks.accuracy --output benchmarks/results/accuracy.json --figure accuracy.svg
 python -m benchmarks.accuracy --table benchmarks/results/accuracy.json
 
-Evoked responses of single columns with random parameters, without noise. The error is the root
-mean square of the difference from the reference over all samples and columns, relative to the same
-of the reference's deviation from rest. The reference is Runge-Kutta's scheme in float64 at 1/64 ms.
+Evoked responses of single columns with random parameters, without noise. The error of a
+column is the root mean square of the difference from the reference over time, relative to the same
+of the reference's deviation from rest; told are its median and 90 % quantile over columns. The
+reference is Runge-Kutta's scheme in float64 at 1/64 ms.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def measure(quick: bool = False, repeats: int = 3) -> dict[str, Any]:
     theta = PRIOR.sample(columns, seed=0).values
     with _threads.using(1):
         reference = _run(64 if quick else REFERENCE, "rk4", "float64", theta)
-        size = np.sqrt(((reference - reference[:, :1]) ** 2).mean())
+        size = np.sqrt(((reference - reference[:, :1]) ** 2).mean(axis=1))
         rows = []
         for scheme in SCHEMES:
             for every in PARTS[1:3] if quick else PARTS:
@@ -76,11 +77,12 @@ def measure(quick: bool = False, repeats: int = 3) -> dict[str, Any]:
                         begin = time.process_time()
                         _run(every, scheme, dtype, theta)
                         seconds.append(time.process_time() - begin)
-                    error = np.sqrt(((result - reference) ** 2).mean()) / size
+                    error = np.sqrt(((result - reference) ** 2).mean(axis=1)) / size
                     rows.append(
                         {
                             "scheme": scheme, "precision": dtype, "step": SAMPLE / every,
-                            "error": float(error),
+                            "error": float(np.median(error)),
+                            "error_90": float(np.quantile(error, 0.9)),
                             "seconds_per_column": float(np.median(seconds)) / columns,
                         }
                     )  # fmt: skip
@@ -98,11 +100,15 @@ def measure(quick: bool = False, repeats: int = 3) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Return the float32 rows as Markdown."""
-    lines = ["| scheme | step, ms | relative error | µs per column |", "|---|---:|---:|---:|"]
+    lines = [
+        "| scheme | step, ms | relative error | 90 % of columns below | µs per column |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for row in record["rows"]:
         if row["precision"] == "float32":
             lines.append(
                 f"| {row['scheme']} | {row['step'] * 1e3:g} | {row['error']:.1e} "
+                f"| {row['error_90']:.1e} "
                 f"| {row['seconds_per_column'] * 1e6:.3g} |"
             )
     return "\n".join(lines)

@@ -221,14 +221,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
 def _draw_roof(axes: Any, record: dict[str, Any]) -> None:
     limits = record["limits"]
     peak = limits["operations"] / 1e9
-    x = np.geomspace(0.2, 10, 200)
+    x = np.geomspace(0.1, 10, 200)
     for name in ("L1", "L2", "L3", "memory"):
         slope = limits[name] / 1e9
         axes.plot(x, np.minimum(slope * x, peak), color="0.6", lw=1, zorder=1)
-        axes.annotate(
-            f"{name} {slope:.0f} GB/s", (0.23, slope * 0.23), xytext=(-3, 3),
-            textcoords="offset points", rotation=45, rotation_mode="anchor", fontsize=7,
-            color="0.4",
+        axes.text(
+            0.115, slope * 0.13, f"{name} {slope:.0f} GB/s", fontsize=7, color="0.4",
+            rotation=np.degrees(np.arctan(slope)), rotation_mode="anchor",
+            transform_rotates_text=True,
         )  # fmt: skip
     axes.text(
         9.5, peak * 1.05, f"{peak:.0f} billion operations/s", ha="right", fontsize=7, color="0.4"
@@ -245,7 +245,7 @@ def _draw_roof(axes: Any, record: dict[str, Any]) -> None:
                 )  # fmt: skip
     axes.set(
         xscale="log", yscale="log", xlabel="operations per byte",
-        ylabel="billion floating-point operations per second", xlim=(0.2, 10), ylim=(1, peak * 1.6),
+        ylabel="billion floating-point operations per second", xlim=(0.1, 10), ylim=(1, peak * 1.6),
     )  # fmt: skip
     axes.legend(fontsize=7, loc="lower right", frameon=False)
     _tidy(axes)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Tool:
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, **thread_variables(case.threads)},
+            env={**os.environ, **thread_variables(case.threads)}, cwd=Path(__file__).parents[1],
         )  # fmt: skip
         job = {
             "name": name, "distribution": distribution, "case": asdict(case),

@@ -11,13 +11,11 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import simulation
 from experiments import main_job
 
 ROOT = Path(__file__).parents[1]
 TABLES = {
     "main_job": (main_job.table, ROOT / "experiments/results/main_job.json"),
-    "simulation": (simulation.table, ROOT / "benchmarks/results/simulation.json"),
 }
 
 

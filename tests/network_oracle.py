@@ -204,7 +204,8 @@ def _draws(first, second, counter):
 def draws(key, counter):
     """Normal numbers of the package; key and counter are broadcast against each other."""
     first, second, counter = np.broadcast_arrays(key[0], key[1], counter)
-    return _draws(first.copy(), second.copy(), np.ascontiguousarray(counter, np.uint32))
+    flat = first.ravel(), second.ravel(), counter.ravel().astype(np.uint32)
+    return _draws(*(v.copy() for v in flat)).reshape(counter.shape)
 
 
 # --- The schemes.
@@ -392,12 +393,14 @@ def example_network(delays=True, unit=None):
     )
 
 
-def example(index, clock, *, network=None, own_speeds=False, noisy=True, smooth=False, **changes):
+def example(
+    simulations, clock, *, network=None, own_speeds=False, noisy=True, smooth=False, **changes
+):
     """Arguments of ``integrate`` for some simulations of the population.
 
     ``smooth`` leaves out stimuli with jumps; every example has the same kinds of arguments.
     """
-    index = np.asarray(index)
+    index = np.asarray(simulations)
     of = {name: v[:, index] if name == "initial" else v[index] for name, v in _population().items()}
     scale = 1.0 if noisy else 0.0
     stimuli = [Volley("V2", None, of["onset"], of["peak"][:, None] * [1.0, 0.5])]

@@ -444,6 +444,11 @@ def test_variables_need_coordinates_and_names_of_their_own() -> None:
             return dict(self.extra)
 
     task = Strange()
+    prints = set()
+    for dtype, dims in (("float32", ("time",)), ("float64", ("time",)), ("float32", ("place",))):
+        task.extra = {"height": Variable(dims, dtype)}
+        prints.add(run(task, draw(0)).fingerprint)
+    assert len(prints) == 3  # what is stored is part of what a store is
     task.extra = {"height": Variable(("depth",))}
     with pytest.raises(InputError, match="'height' of the task: 'depth' has no coordinate"):
         run(task, draw())

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,19 @@ def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) ->
         pytest.raises(InputError, match="has no workers"),
     ):
         run(Toy(), draw(), scheduler=cluster.scheduler_address)
+
+
+@pytest.mark.parametrize("lost", [CancelledError(), distributed.comm.core.CommClosedError("gone")])
+def test_a_scheduler_that_is_lost_is_told(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    def stream(*args: Any) -> Iterator[None]:
+        yield from ()
+        raise lost
+
+    monkeypatch.setattr("nmm_infer.campaign.runners._stream", stream)
+    with pytest.raises(InputError, match="was lost: what is written is kept"):
+        run(Toy(), draw(), scheduler=scheduler)
 
 
 def test_dask_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ def simulate(
     strength: Any = 0.0,
     courses: Mapping[str, Any] | None = None,
     initial: Any = None,
+    network: Network | None = None,
 ) -> dict[str, np.ndarray]:
     """Run a model in the network above with everything, so that one kernel serves all tests.
 
@@ -49,7 +50,7 @@ def simulate(
     result = integrate(
         model,
         clock,
-        network=Network([Connection(WEIGHTS, LENGTHS)]),
+        network=network or Network([Connection(WEIGHTS, LENGTHS)]),
         constants=constants,
         drive={t: np.asarray(drive.get(t, np.zeros((1, 1)))) for t in model.targets},
         stimuli=[
@@ -154,11 +155,10 @@ def test_every_model_has_an_oracle():
 
 
 def test_trajectories_are_those_of_the_oracle(model):
-    """In float64 to rounding; in float32 to single precision."""
+    """In float64, with delayed connections, to rounding."""
     oracle = ORACLES[model.name]
     given = draw(model)
-    exact = simulate(model, SHORT, dtype="float64", **given)
-    single = simulate(model, SHORT, dtype="float32", **given)
+    exact = simulate(model, SHORT, **given)
     target = model.targets[0]
     for b in range(BATCH):
 
@@ -185,8 +185,18 @@ def test_trajectories_are_those_of_the_oracle(model):
             size = np.abs(trajectory).max()
             assert np.ptp(trajectory, axis=1).min() > 0.05 * size, "the output must move"
             np.testing.assert_allclose(exact[name][b], trajectory, rtol=1e-9, atol=1e-9 * size)
-            assert single[name].dtype == np.float32
-            np.testing.assert_allclose(single[name][b], trajectory, rtol=0, atol=5e-5 * size)
+
+
+def test_single_precision_is_enough(model):
+    """The error of float32 arithmetic does not grow; columns by themselves compile faster."""
+    given = draw(model)
+    exact = simulate(model, SHORT, **{**given, "strength": 0.0})
+    network = Network(nodes=NODES)
+    single = simulate(model, SHORT, **{**given, "strength": 0.0}, dtype="float32", network=network)
+    for name, trajectory in exact.items():
+        assert single[name].dtype == np.float32
+        atol = 1e-5 * np.abs(trajectory).max()
+        np.testing.assert_allclose(single[name], trajectory, rtol=0, atol=atol)
 
 
 def test_equilibrium_is_the_lowest_one(model):

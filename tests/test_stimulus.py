@@ -31,7 +31,7 @@ def test_volley_is_the_published_transient(dtype, accuracy, n, w):
         expected = np.array([transient(t, onset, peak, n, w) for t in TIMES])
         # It ends below 1e-9 of its peak.
         np.testing.assert_allclose(row, expected, rtol=accuracy, atol=max(1e-9, accuracy) * peak)
-        assert (row[TIMES <= onset] == 0).all()
+        assert (row[TIMES < onset - 1e-9] == 0).all()
         assert abs(TIMES[row.argmax()] - onset - n * w) < 1.5e-4
         assert abs(row.max() / peak - 1) < 1e-4
 
@@ -129,7 +129,7 @@ def test_a_stimulus_reaches_the_node_and_target_that_it_names(target):
             moved = (since > 0) & (since < 0.003)
             if target == "interneurons":
                 # It enters y0 first, and the potential through the sigmoids and y1 later.
-                assert 0 < np.abs(change[i, place][moved]).max() < 0.5 * step_response[moved].max()
+                assert 0 < np.abs(change[i, place][moved]).max() < 0.9 * step_response[moved].max()
                 assert np.abs(change[i, place]).max() > 0.1
             else:
                 np.testing.assert_allclose(

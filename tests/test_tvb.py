@@ -37,11 +37,11 @@ def start(n):
     return middle + rng.normal(size=(6, n)) * np.array([0.02, 2, 2, 1, 100, 100])[:, None]
 
 
-def tvb_run(duration, states, integrator, g=G):
+def tvb_run(duration, states, integrator, g=G, mu=MU):
     """Return TVB's y1 - y2, shape (step, region), and its connectome."""
     regions = connectome()
     model = lab.models.JansenRit(
-        mu=np.array([MU / 1e3]),
+        mu=np.array([mu / 1e3]),
         v0=np.array([V0]),
         variables_of_interest=("y1", "y2"),
     )
@@ -70,7 +70,7 @@ def tvb_run(duration, states, integrator, g=G):
     return values[:, 0, :, 0] - values[:, 1, :, 0], regions
 
 
-def our_run(duration, states, regions, **changes):
+def our_run(duration, states, regions, mu=MU, **changes):
     """Return y1 - y2 of the package, shape (run, step, region)."""
     network = Network([Connection(regions.weights, regions.tract_lengths)])
     clock = Clock(STEP, duration, step=STEP, every=1, settle=STEP)
@@ -79,7 +79,7 @@ def our_run(duration, states, regions, **changes):
         JANSEN_RIT,
         clock,
         network=network,
-        drive=np.full((1, 1), MU),
+        drive=np.full((1, 1), mu),
         constants={"v0": V0},
         initial=states[:, None],
         dtype="float64",
@@ -104,7 +104,7 @@ def test_trajectories_are_those_of_tvb():
 
 @pytest.mark.slow
 def test_spectra_with_noise_are_those_of_tvb():
-    sigma, seconds = 2.0, 2.0
+    sigma, seconds, mu = 2.0, 2.0, 360.0  # one stable state
     states = start(76)
     # Noise on the input p enters y4: D = (A a sigma)^2 / 2, with sigma in 1/ms per root of ms.
     D = np.zeros((6, 76, 1))
@@ -113,9 +113,15 @@ def test_spectra_with_noise_are_those_of_tvb():
     integrator = lab.integrators.HeunStochastic(dt=STEP * 1e3, noise=noise)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs, regions = tvb_run(62.0, states, integrator, g=0.02)
+        theirs, regions = tvb_run(62.0, states, integrator, g=0.02, mu=mu)
     ours = our_run(
-        12.0, states, regions, strength=0.02, noise=np.full((1, 1), sigma), index=np.arange(16)
+        12.0,
+        states,
+        regions,
+        mu,
+        strength=0.02,
+        noise=np.full((1, 1), sigma),
+        index=np.arange(16),
     )
 
     def spectra(x):
