@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "UNROLL", "weighted_gather", "weighted_sum", "wide_vectors"]
+__all__ = ["LANES", "UNROLL", "smooth", "weighted_gather", "weighted_sum", "wide_vectors"]
 
 #: Simulations in a block.
 LANES = 16
@@ -44,7 +44,7 @@ def _pointers(context: Any, builder: Any, signature: Any, arguments: Any, count:
 def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load: Any) -> Any:
     """Write the loop that both sums share; ``load(e)`` returns the values of one term."""
     out, _, _, weights = _pointers(context, builder, signature, arguments, 4)
-    at, first, last, add = arguments[4:]
+    at, _, first, last, add = arguments[4:]
     number = context.get_data_type(signature.args[0].dtype)
     vector = ir.VectorType(number, LANES)
     zero = ir.Constant(vector, [ir.Constant(number, 0.0)] * LANES)
@@ -57,15 +57,9 @@ def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load
         for i, total in enumerate(totals):
             term = builder.add(e, ir.Constant(e.type, i))
             weight = builder.load(builder.gep(weights, [term]))
-            single = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), weight, ir.Constant(ir.IntType(32), 0)
+            product = builder.fmul(
+                _spread(builder, weight, vector), load(term), flags=["contract", "nsz"]
             )
-            spread = builder.shuffle_vector(
-                single,
-                ir.Constant(vector, ir.Undefined),
-                ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES),
-            )
-            product = builder.fmul(spread, load(term), flags=["contract", "nsz"])
             builder.store(
                 builder.fadd(builder.load(total), product, flags=["contract", "nsz"]), total
             )
@@ -77,6 +71,15 @@ def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load
     return context.get_dummy_value()
 
 
+def _spread(builder: Any, value: Any, vector: Any) -> Any:
+    """Return a vector with the same number in all lanes."""
+    nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(nothing, value, ir.Constant(place, 0))
+    return builder.shuffle_vector(
+        first, nothing, ir.Constant(ir.VectorType(place, LANES), [0] * LANES)
+    )
+
+
 def number_size(number: Any) -> int:
     """Return the bytes of a floating-point type."""
     return 4 if isinstance(number, ir.FloatType) else 8
@@ -84,10 +87,10 @@ def number_size(number: Any) -> int:
 
 @intrinsic
 def weighted_sum(
-    typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, first: Any,
-    last: Any, add: Any,
+    typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
+    first: Any, last: Any, add: Any,
 ) -> Any:  # fmt: skip
-    """Write the sum over e of ``weights[e] * values[places[e] + lane]`` to ``out[at + lane]``.
+    """Sum ``weights[e] * values[shift + places[e] + lane]`` over e into ``out[at + lane]``.
 
     All arrays are flat, ``places`` are int64; e runs from ``first`` to ``last``, whose difference
     is a multiple of :data:`UNROLL`. If ``add``, the sum is added to what is there.
@@ -95,6 +98,7 @@ def weighted_sum(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, base, offsets, _ = _pointers(context, builder, signature, arguments, 4)
+        base = builder.gep(base, [arguments[5]])
         number = context.get_data_type(signature.args[1].dtype)
         vector = ir.VectorType(number, LANES)
 
@@ -106,21 +110,22 @@ def weighted_sum(
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, first, last, add), generate
 
 
 @intrinsic
 def weighted_gather(
-    typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, first: Any,
-    last: Any, add: Any,
+    typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
+    first: Any, last: Any, add: Any,
 ) -> Any:  # fmt: skip
-    """Write the sum over e of ``weights[e] * values[places[e * LANES + lane]]``.
+    """Sum ``weights[e] * values[shift + places[e * LANES + lane]]`` over e.
 
     Like :func:`weighted_sum`, but every lane has its own place.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, base, offsets, _ = _pointers(context, builder, signature, arguments, 4)
+        base = builder.gep(base, [arguments[5]])
         number = context.get_data_type(signature.args[1].dtype)
         vector = ir.VectorType(number, LANES)
 
@@ -136,4 +141,57 @@ def weighted_gather(
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, first, last, add), generate
+
+
+@intrinsic
+def smooth(
+    typing_context: Any, partial: Any, at: Any, fresh: Any, begin: Any, taps: Any, rows: Any,
+    width: Any,
+) -> Any:  # fmt: skip
+    """Weigh a block of values into running sums, and move these on by one.
+
+    For i from 0 to ``rows`` - 1, row i of ``partial`` becomes row i + 1 plus the sum over k of
+    ``taps[i * width + k]`` times the k-th value of ``fresh``; row ``rows`` stays what it is. Rows
+    and values are vectors, the first ones at the places ``at`` and ``begin``; ``width`` is a
+    multiple of :data:`UNROLL`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, values, weights = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data
+            for i in (0, 2, 4)
+        )
+        number = context.get_data_type(signature.args[0].dtype)
+        vector = ir.VectorType(number, LANES)
+        size = number_size(number)
+        at, begin, rows, width = (arguments[i] for i in (1, 3, 5, 6))
+        whole = at.type
+
+        def place(base: Any, first: Any, row: Any) -> Any:
+            offset = builder.add(first, builder.mul(row, ir.Constant(whole, LANES)))
+            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+        flags = ["contract", "nsz"]
+        zero, one = ir.Constant(whole, 0), ir.Constant(whole, 1)
+        total = cgutils.alloca_once(builder, vector)
+        with cgutils.for_range_slice(builder, zero, rows, one, whole) as (row, _):
+            following = builder.add(row, one)
+            builder.store(builder.load(place(out, at, following), align=size), total)
+            first = builder.mul(row, width)
+            step = ir.Constant(whole, UNROLL)
+            with cgutils.for_range_slice(builder, zero, width, step, whole) as (k, _):
+                terms = []
+                for i in range(UNROLL):
+                    term = builder.add(k, ir.Constant(whole, i))
+                    weight = builder.load(builder.gep(weights, [builder.add(first, term)]))
+                    value = builder.load(place(values, begin, term), align=size)
+                    terms.append(builder.fmul(_spread(builder, weight, vector), value, flags=flags))
+                while len(terms) > 1:
+                    pairs = zip(terms[::2], terms[1::2], strict=True)
+                    terms = [builder.fadd(a, b, flags=flags) for a, b in pairs]
+                builder.store(builder.fadd(builder.load(total), terms[0]), total)
+            builder.store(builder.load(total), place(out, at, row), align=size)
+        return context.get_dummy_value()
+
+    return types.void(partial, at, fresh, begin, taps, rows, width), generate

@@ -234,7 +234,7 @@ def integrate(
         wiring.late.weight.astype(number),
         pad(wiring.late.delay, 1, np.int32) if plan.own_delays else wiring.late.delay,
         wiring.late.delay.max(initial=0) + 1,
-        _padded(clock.taps).astype(number),
+        np.ascontiguousarray(_padded(clock.taps)[::-1], dtype=number),
         number(clock.step),
         clock.lead,
         clock.settle_steps,

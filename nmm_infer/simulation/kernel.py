@@ -196,31 +196,69 @@ class _Writer:
         )
 
     def gather_now(self) -> list[str]:
-        return [
-            f"gather(w_flat, sent_flat, now_place, now_start[{k}], now_weight, {row})"
-            for k, row in enumerate(self.now)
-        ]
+        """Sum what arrives without delay, from ``sent``."""
+        lines = []
+        for k, row in enumerate(self.now):
+            place = f"(n * {self.rows} + {row}) * {LANES}"
+            lines += [
+                "for n in range(nodes):",
+                f"    weighted_sum(w_flat, sent_flat, now_place, now_weight, {place}, 0,",
+                f"                 now_start[{k}, n], now_start[{k}, n + 1], False)",
+            ]
+        return lines
 
     def gather_late(self, arrived: int) -> list[str]:
+        """Sum what arrives from the ring."""
         if not self.plan.delayed:
             return []
-        lines = [
-            f"gather_late(w_flat, ring_flat, late_place, late_start[{k}], late_weight, "
-            f"{rows[arrived]})"
-            for k, rows in enumerate(self.late)
+        total = "weighted_gather" if self.plan.own_delays else "weighted_sum"
+        lines = []
+        for k, rows in enumerate(self.late):
+            place = f"(n * {self.rows} + {rows[arrived]}) * {LANES}"
+            lines += [
+                "for n in range(nodes):",
+                f"    {total}(w_flat, ring_flat, late_place, late_weight, {place}, 0,",
+                f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1], False)",
+            ]
+        return lines
+
+    def move_on(self) -> list[str]:
+        """Let every edge read one slot later."""
+        if not self.plan.delayed:
+            return []
+        return [
+            "for e in range(late_place.size):",
+            "    moved = late_place[e] + sent.size",
+            "    late_place[e] = moved - ring.size if moved >= ring.size else moved",
         ]
-        return [*lines, "move_on(late_place, sent.size, ring.size)"]
 
     def stimulate(self) -> list[str]:
+        """Write what the stimuli bring at the moments of a step.
+
+        Where all lanes have their stimulus at one node, a row is overwritten by the first stimulus
+        that reaches it.
+        """
         if not self.plan.stimuli:
             return []
         stride = 2 if self.plan.scheme == "rk4" else 1
         lines = []
         for moment, first in enumerate(self.external):
-            lines.append(
-                f"apply(w, w_flat, {first}, course, course_flat, course_place, unit, "
-                f"{stride} * step + {moment}, where, into, fresh_row, alike, start)"
-            )
+            at = f"{stride} * step + {moment}"
+            lines += [
+                "if alike:",
+                "    for q in range(into.size):",
+                f"        n = where[q, start] * {self.rows} + {first} + into[q]",
+                f"        weighted_sum(w_flat, course_flat, origin, unit, n * {LANES},",
+                f"                     (q * course.shape[1] + {at}) * {LANES}, 0, {UNROLL}, "
+                "not fresh_row[q])",
+                "else:",
+                "    for q in range(into.size):",
+                f"        for l in range({LANES}):",
+                f"            w[where[q, start + l], {first} + into[q], l] = F(0.0)",
+                "    for q in range(into.size):",
+                f"        for l in range({LANES}):",
+                f"            w[where[q, start + l], {first} + into[q], l] += course[q, {at}, l]",
+            ]
         return lines
 
     def disturb(self) -> list[str]:
@@ -243,7 +281,7 @@ class _Writer:
         if self.plan.delayed:
             lines.append("ring[head] = sent")
         lines += self.gather_now()
-        lines += self.gather_late(0 if self.plan.frozen else 1)
+        lines += [*self.gather_late(0 if self.plan.frozen else 1), *self.move_on()]
         if self.plan.delayed:
             lines.append("head = head + 1 if head + 1 < ring.shape[0] else 0")
         return lines
@@ -326,7 +364,7 @@ class _Writer:
             return []
         values = self.values(self.y)
         outputs = enumerate(self.plan.recorded)
-        return [f"fresh[phase, {r}, n, l] = {self.output(name, values)}" for r, name in outputs]
+        return [f"fresh[{r}, n, phase, l] = {self.output(name, values)}" for r, name in outputs]
 
     def sample(self) -> list[str]:
         """Write a sample without a filter."""
@@ -350,9 +388,16 @@ class _Writer:
             "phase += 1",
             "if phase == every:",
             "    phase = 0",
-            "    smooth(fresh_flat, partial, partial_flat, fresh_place, taps, slot, output, start,"
-            " number)",
-            "    slot = slot + 1 if slot + 1 < partial.shape[0] else 0",
+            "    for r in range(partial.shape[0]):",
+            "        for n in range(nodes):",
+            "            at = r * nodes + n",
+            f"            smooth(partial_flat, at * partial.shape[2] * {LANES}, fresh_flat,",
+            f"                   at * taps.shape[1] * {LANES}, taps_flat, taps.shape[0],",
+            "                   taps.shape[1])",
+            "            if number >= taps.shape[0] - 1:",
+            f"                for l in range({LANES}):",
+            "                    output[r, start + l, n, number - taps.shape[0] + 1] = "
+            "partial[r, n, 0, l]",
             "    number += 1",
         ]
 
@@ -373,17 +418,21 @@ class _Writer:
             ),
         ]
         before: list[str] = []
+        width, lane = (LANES, "start + l") if plan.own_delays else (1, "0")
         if plan.delayed:
             # Before the beginning the past is constant.
             before += [
                 *self.send(self.y),
                 "for h in range(slots):",
                 "    ring[h] = sent",
-                "locate(late_place, late_source, late_delay, start, sent.size, ring.size, "
-                f"{0 if plan.frozen else 1})",
+                "for e in range(late_source.size):",
+                f"    for l in range({width}):",
+                f"        late = ({0 if plan.frozen else 1} - late_delay[e, {lane}]) * sent.size",
+                f"        late_place[e * {width} + l] = late % ring.size + late_source[e] * {LANES}"
+                + (" + l" if plan.own_delays else ""),
             ]
             if not plan.frozen:
-                before += self.gather_late(0)[:-1]
+                before += self.gather_late(0)
         step = [*self.stimulate(), *self.disturb(), *self.couple(), *self.advance()]
         alone = [*self.lanes(self.keep()), *self.finish()] if plan.filtered else []
         if plan.filtered:
@@ -396,8 +445,7 @@ class _Writer:
             ROWS=self.rows,
             SENT=max(len(plan.sent), 1),
             K=len(self.model.constants),
-            WIDTH=LANES if plan.own_delays else 1,
-            late_sum="weighted_gather" if plan.own_delays else "weighted_sum",
+            WIDTH=width,
             functions=translate(functions),
             initial=_indent(self.lanes(initial), 2),
             before=_indent(before, 2),
@@ -405,7 +453,6 @@ class _Writer:
             alone=_indent([*alone, "break"], 4),
             step=_indent(step, 3),
             S=len(self.model.states),
-            delay_lane="first + l" if plan.own_delays else "0",
         )
 
 
@@ -417,75 +464,6 @@ F = np.{F}
 
 
 {functions}
-
-
-@njit
-def gather(w_flat, values, place, starts, weights, row):
-    for n in range(starts.size - 1):
-        weighted_sum(w_flat, values, place, weights,
-                     (n * {ROWS} + row) * {LANES}, starts[n], starts[n + 1], False)
-
-
-@njit
-def gather_late(w_flat, ring, place, starts, weights, row):
-    for n in range(starts.size - 1):
-        {late_sum}(w_flat, ring, place, weights,
-                   (n * {ROWS} + row) * {LANES}, starts[n], starts[n + 1], False)
-
-
-@njit
-def locate(place, source, delay, first, slot_size, size, moment):
-    # Where in the ring each edge reads first; the same for all lanes, or lane by lane.
-    for e in range(source.size):
-        for l in range({WIDTH}):
-            late = (moment - delay[e, {delay_lane}]) * slot_size
-            place[e * {WIDTH} + l] = late % size + source[e] * {LANES} + l
-
-
-@njit
-def move_on(place, slot_size, size):
-    for e in range(place.size):
-        moved = place[e] + slot_size
-        place[e] = moved - size if moved >= size else moved
-
-
-@njit
-def smooth(fresh, partial, partial_flat, place, taps, slot, output, start, number):
-    # The last block of values is weighed into all samples whose filters reach it.
-    count, outputs, nodes = partial.shape[0], partial.shape[1], partial.shape[2]
-    block = place.size
-    for r in range(outputs):
-        for n in range(nodes):
-            for k in range(block):
-                place[k] = ((k * outputs + r) * nodes + n) * {LANES}
-            for j in range(count):
-                one = slot - j if slot >= j else slot - j + count
-                weighted_sum(partial_flat, fresh, place, taps[j],
-                             ((one * outputs + r) * nodes + n) * {LANES}, 0, block, j > 0)
-            sample = number - count + 1
-            if sample >= 0:
-                one = slot + 1 if slot + 1 < count else 0
-                for l in range({LANES}):
-                    output[r, start + l, n, sample] = partial[one, r, n, l]
-
-
-@njit
-def apply(w, w_flat, row, course, course_flat, place, unit, at, where, into, fresh_row, alike,
-          start):
-    # What the stimuli bring at one moment; a row is overwritten by the first that reaches it.
-    if alike:
-        for q in range(into.size):
-            place[0] = (q * course.shape[1] + at) * {LANES}
-            weighted_sum(w_flat, course_flat, place, unit,
-                         (where[q, start] * {ROWS} + row + into[q]) * {LANES},
-                         0, unit.size, not fresh_row[q])
-    else:
-        for q in range(into.size):
-            for l in range({LANES}):
-                w[where[q, start + l], row + into[q], l] = F(0.0)
-        for q in range(into.size):
-            for l in range({LANES}):
-                w[where[q, start + l], row + into[q], l] += course[q, at, l]
 
 
 @compiled
@@ -506,13 +484,13 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     sent = np.empty(({SENT}, nodes, {LANES}), F)
     ring = np.empty((slots, {SENT}, nodes, {LANES}), F)
     late_place = np.empty(late_source.size * {WIDTH}, np.int64)
-    fresh = np.zeros((taps.shape[1], output.shape[0], nodes, {LANES}), F)
-    partial = np.zeros((taps.shape[0], output.shape[0], nodes, {LANES}), F)
-    fresh_place = np.empty(taps.shape[1], np.int64)
+    fresh = np.zeros((output.shape[0], nodes, taps.shape[1], {LANES}), F)
+    partial = np.zeros((output.shape[0], nodes, taps.shape[0] + 1, {LANES}), F)
+    taps_flat = taps.reshape(-1)
     key = np.empty((2, {LANES}), np.uint32)
     course = np.empty((stimulus.shape[0], stimulus.shape[2], {LANES}), F)
     course_flat = course.reshape(-1)
-    course_place = np.zeros({UNROLL}, np.int64)
+    origin = np.zeros({UNROLL}, np.int64)
     unit = np.zeros({UNROLL}, F)
     unit[0] = F(1.0)
     fresh_row = np.empty(stimulus.shape[0], np.bool_)
@@ -521,6 +499,7 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     for block in range(begin, end):
         start = block * {LANES}
         w[:] = F(0.0)
+        partial[:] = F(0.0)
         for l in range({LANES}):
             key[0, l] = keys[0, start + l]
             key[1, l] = keys[1, start + l]
@@ -543,7 +522,7 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
             for at in range(stimulus.shape[2]):
                 for l in range({LANES}):
                     course[q, at, l] = stimulus[q, start + l, at]
-        phase = slot = number = head = 0
+        phase = number = head = 0
 {before}
         for step in range(total + 1):
 {sample}
@@ -608,6 +587,7 @@ def _load(name: str, source: str) -> Callable[..., None]:
     module.standard_normal = noise.standard_normal
     module.wide_vectors = _lanes.wide_vectors
     module.weighted_sum = _lanes.weighted_sum
+    module.smooth = _lanes.smooth
     module.weighted_gather = _lanes.weighted_gather
     module.exp, module.log = (_math.exp, _math.log) if single else (_math.exp_64, _math.log_64)
     module.power_2, module.power_3, module.power_4 = _math.power_2, _math.power_3, _math.power_4
