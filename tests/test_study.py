@@ -125,7 +125,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ('[protocol]\nkind = "resting"', "protocol"),
         ('[encoder]\nbackbone = "cnn"', r"encoder\.backbone"),
         ("seed = -1", "seed"),
-        ('model = "wendling"', "model"),
+        ('model = "hodgkin"', "no model 'hodgkin'"),
         ('[prior.A]\ndistribution = "uniform"\nlow = 4.0\nhigh = 3.0', "prior of 'A'.*below high"),
         ('[prior.A]\ndistribution = "uniform"\nlow = 4.0', "prior of 'A'.*finite"),
         ('[prior.A]\ndistribution = "gamma"\nlow = 4.0', r"prior\.A\.distribution"),

@@ -92,7 +92,7 @@ def weighted_sum(
 ) -> Any:  # fmt: skip
     """Sum ``weights[e] * values[shift + places[e] + lane]`` over e into ``out[at + lane]``.
 
-    All arrays are flat, ``places`` are int64; e runs from ``first`` to ``last``, whose difference
+    All arrays are flat, ``places`` are int32; e runs from ``first`` to ``last``, whose difference
     is a multiple of :data:`UNROLL`. If ``add``, the sum is added to what is there.
     """
 
@@ -103,7 +103,8 @@ def weighted_sum(
         vector = ir.VectorType(number, LANES)
 
         def load(term: Any) -> Any:
-            start = builder.gep(base, [builder.load(builder.gep(offsets, [term]))])
+            place = builder.sext(builder.load(builder.gep(offsets, [term])), term.type)
+            start = builder.gep(base, [place])
             return builder.load(
                 builder.bitcast(start, vector.as_pointer()), align=number_size(number)
             )
@@ -135,7 +136,8 @@ def weighted_gather(
             values = ir.Constant(vector, ir.Undefined)
             for lane in range(LANES):
                 place = builder.gep(offsets, [builder.add(row, ir.Constant(row.type, lane))])
-                value = builder.load(builder.gep(base, [builder.load(place)]))
+                index = builder.sext(builder.load(place), row.type)
+                value = builder.load(builder.gep(base, [index]))
                 values = builder.insert_element(values, value, ir.Constant(ir.IntType(32), lane))
             return values
 

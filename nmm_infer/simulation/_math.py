@@ -7,18 +7,23 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["exp", "exp_64", "log", "log_64", "power_2", "power_3", "power_4"]
+__all__ = ["compiled", "exp", "exp_64", "log", "log_64", "power_2", "power_3", "power_4"]
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
+#: Fixed here: without flags of their own, functions would take those of whoever calls them first.
+compiled = numba.njit(
+    forceinline=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", nogil=True
+)
+
 _MAGIC_64 = 6755399441055744.0  # 1.5 * 2**52
 _LN2_HIGH_64 = 6.93147180369123816490e-01  # the leading bits of ln(2): products with n are exact
 _LN2_LOW_64 = 1.90821492927058770002e-10
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds a float32 to an integer
 
 
-@numba.njit(forceinline=True)
+@compiled
 def exp(x):
     """Return e**x in float32, relative error below 3e-7; the argument is clipped to +-87.
 
@@ -40,7 +45,7 @@ def exp(x):
     return p * bits.view(np.float32)
 
 
-@numba.njit(forceinline=True)
+@compiled
 def log(x):
     """Return the natural logarithm of a positive normal float32.
 
@@ -62,7 +67,7 @@ def log(x):
     return s * p + np.float32(k) * np.float32(0.6931471805599453)
 
 
-@numba.njit(forceinline=True)
+@compiled
 def exp_64(x):
     """Return e**x in float64, relative error below 4e-16; the argument is clipped to +-700.
 
@@ -90,25 +95,25 @@ def exp_64(x):
     return p * bits.view(np.float64)
 
 
-@numba.njit(forceinline=True)
+@compiled
 def log_64(x):
     """Return the natural logarithm in float64."""
     return math.log(x)
 
 
-@numba.njit(forceinline=True)
+@compiled
 def power_2(x):
     """Return x squared."""
     return x * x
 
 
-@numba.njit(forceinline=True)
+@compiled
 def power_3(x):
     """Return x cubed."""
     return x * x * x
 
 
-@numba.njit(forceinline=True)
+@compiled
 def power_4(x):
     """Return the fourth power of x."""
     return (x * x) * (x * x)

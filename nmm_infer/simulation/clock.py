@@ -15,6 +15,8 @@ __all__ = ["STOP_BAND_DB", "Clock"]
 
 #: Attenuation of the anti-alias filter in its stop band, in dB.
 STOP_BAND_DB = 60.0
+#: What the design by a formula falls short of the attenuation that it was asked for, at most.
+_RESERVE_DB = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class Clock:
     antialias: bool = True
 
     def __post_init__(self) -> None:
+        numbers = (self.start, self.stop, self.step, self.settle)
+        if not np.isfinite(numbers).all() or self.every != int(self.every):
+            raise InputError(f"these simulation times make no sense: {self}")
         if not self.stop > self.start or self.step <= 0 or self.settle < 0 or self.every < 1:
             raise InputError(f"these simulation times make no sense: {self}")
 
@@ -79,7 +84,7 @@ class Clock:
         """
         if self.every == 1 or not self.antialias:
             return np.ones((1, 1))
-        count, beta = kaiserord(STOP_BAND_DB, 0.2 * 2 / self.every)
+        count, beta = kaiserord(STOP_BAND_DB + _RESERVE_DB, 0.2 * 2 / self.every)
         size = -(-count // self.every) * self.every
         taps = firwin(size if size % 2 else size - 1, 1.0 / self.every, window=("kaiser", beta))
         return np.pad(taps, (0, size - len(taps))).reshape(-1, self.every)

@@ -130,8 +130,19 @@ def integrate(
     """
     network = Network.column() if network is None else network
     nodes = network.n_nodes
-    index = np.arange(batch) if index is None else np.asarray(index, dtype=np.int64)
+    if dtype not in ("float32", "float64"):
+        raise InputError(f"dtype: float32 or float64, not {dtype!r}")
+    if seed < 0:
+        raise InputError(f"seed: it must not be negative, got {seed}")
+    if index is None and batch < 1:
+        raise InputError(f"batch: there must be a simulation, got {batch}")
+    index = _whole("index", np.arange(batch) if index is None else index)
+    if index.ndim != 1 or not index.size:
+        raise InputError(f"index: one number for each simulation is needed, got {index.shape}")
     batch = len(index)
+    trial = _whole("trial", trial)
+    if trial.shape not in ((), (1,), (batch,)):
+        raise InputError(f"trial: shape {trial.shape} does not fit {batch} simulations")
     number = np.dtype(dtype).type
     per_node = (batch, nodes)
 
@@ -215,6 +226,12 @@ def integrate(
         whole = np.stack([np.broadcast_to(p, (rows, columns)).T for p in parts])
         return pad(whole, 2, kind)
 
+    slots = int(wiring.late.delay.max(initial=0)) + 1
+    if 2 * slots * max(len(plan.sent), 1) * nodes * LANES >= 2**31:
+        raise InputError(
+            f"delays of up to {slots - 1} steps for {nodes} nodes do not fit: take a larger step "
+            "or a higher conduction speed"
+        )
     arguments = (
         pad(states, 2),
         stacked([columns[c.name] for c in model.constants]),
@@ -227,13 +244,13 @@ def integrate(
         into,
         wiring.own.astype(number),
         wiring.now.start,
-        wiring.now.source * LANES,
+        (wiring.now.source * LANES).astype(np.int32),
         wiring.now.weight.astype(number),
         wiring.late.start,
         wiring.late.source,
         wiring.late.weight.astype(number),
         pad(wiring.late.delay, 1, np.int32) if plan.own_delays else wiring.late.delay,
-        wiring.late.delay.max(initial=0) + 1,
+        slots,
         np.ascontiguousarray(_padded(clock.taps)[::-1], dtype=number),
         number(clock.step),
         clock.lead,
@@ -352,6 +369,14 @@ class _Wiring:
         return cls(own, _Edges.of(now, nodes), _Edges.of(late, nodes))
 
 
+def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Return whole numbers that are not negative."""
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.integer) or (array.size and array.min() < 0):
+        raise InputError(f"{name}: whole numbers from 0 on are needed")
+    return array.astype(np.int64)
+
+
 def _fit(name: str, values: ArrayLike, shape: tuple[int, ...], words: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(values, dtype=float)
@@ -418,6 +443,8 @@ def _initial(
             raise InputError(
                 f"initial: shape {np.shape(initial)} does not fit (state, batch, node) = {shape}"
             ) from None
+        if not np.isfinite(states).all():
+            raise InputError("initial: values must be finite")
     elif model.equilibrium is None:
         states = np.zeros(shape)
     else:
@@ -455,7 +482,7 @@ def _stimuli(
     courses, where, into = [], [], []
     targets = tuple(dict.fromkeys(model.get_target(s.target) for s in stimuli))
     for stimulus in stimuli:
-        courses.append(stimulus.courses(times, batch, number))
+        courses.append(stimulus.on(clock.step_times).courses(times, batch, number))
         where.append(stimulus.places(network.nodes, batch))
         into.append(targets.index(model.get_target(stimulus.target)))
     return (

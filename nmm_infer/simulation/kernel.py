@@ -108,7 +108,7 @@ class _Writer:
         # Stages that depend on other nodes' stages are finished for all nodes one by one.
         self.split = plan.instant and plan.scheme != "euler"
         self.z = self._take(s) if self.split else 0
-        self.d = self._take(s) if self.split else 0
+        self.d = self._take(s) if self.split and plan.scheme == "rk4" else 0
         self.drive = {t: self._take() for t in plan.drives}
         self.noise = {t: (self._take(), self._take()) for t in plan.noises}
         # Values of the stimuli at the stages of a step: beginning, (middle,) end.
@@ -217,20 +217,11 @@ class _Writer:
             place = f"(n * {self.rows} + {rows[arrived]}) * {LANES}"
             lines += [
                 "for n in range(nodes):",
-                f"    {total}(w_flat, ring_flat, late_place, late_weight, {place}, 0,",
+                f"    {total}(w_flat, ring_flat, late_place, late_weight, {place},",
+                f"    {' ' * len(total)} (head + slots) * sent.size,",
                 f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1], False)",
             ]
         return lines
-
-    def move_on(self) -> list[str]:
-        """Let every edge read one slot later."""
-        if not self.plan.delayed:
-            return []
-        return [
-            "for e in range(late_place.size):",
-            "    moved = late_place[e] + sent.size",
-            "    late_place[e] = moved - ring.size if moved >= ring.size else moved",
-        ]
 
     def stimulate(self) -> list[str]:
         """Write what the stimuli bring at the moments of a step.
@@ -279,11 +270,11 @@ class _Writer:
         """Find what arrives at the beginning of a step, and what is known of its end."""
         lines = self.send(self.y)
         if self.plan.delayed:
-            lines.append("ring[head] = sent")
+            lines += ["ring[head] = sent", "ring[head + slots] = sent"]
         lines += self.gather_now()
-        lines += [*self.gather_late(0 if self.plan.frozen else 1), *self.move_on()]
+        lines += self.gather_late(0 if self.plan.frozen else 1)
         if self.plan.delayed:
-            lines.append("head = head + 1 if head + 1 < ring.shape[0] else 0")
+            lines.append("head = head + 1 if head + 1 < slots else 0")
         return lines
 
     def advance(self) -> list[str]:
@@ -306,16 +297,15 @@ class _Writer:
             body += [self.slope("e", there, 1, second)]
             body += [f"{self.row(y + i)} += half * (d{i} + e{i})" for i in self.states]
             return self.lanes(self.keep() + body + carry)
+        # The slope at the beginning need not be kept: it is (z - y) / dt.
         predict = [self.slope("d", here, 0, first)]
-        for i in self.states:
-            predict += [
-                f"{self.row(self.d + i)} = d{i}",
-                f"{self.row(self.z + i)} = {self.row(y + i)} + dt * d{i}",
-            ]
+        predict += [f"{self.row(self.z + i)} = {self.row(y + i)} + dt * d{i}" for i in self.states]
         there = self.values(self.z)
         correct = [self.slope("e", there, 1, self.inputs(there, 1, late))]
         correct += [
-            f"{self.row(y + i)} += half * ({self.row(self.d + i)} + e{i})" for i in self.states
+            f"{self.row(y + i)} = half * e{i} + F(0.5) * "
+            f"({self.row(y + i)} + {self.row(self.z + i)})"
+            for i in self.states
         ]
         return [
             *self.lanes(self.keep() + predict),
@@ -331,9 +321,10 @@ class _Writer:
             body = [self.slope("d", here, 0, self.inputs(here, 0, 0))]
             body += [f"s{i} = d{i}" for i in self.states]
             there = {**here, **{s.name: f"z{i}" for i, s in enumerate(self.model.states)}}
+            arrived = here if self.plan.frozen else there
             for stage, (moment, length) in enumerate([(1, "half"), (1, "half"), (2, "dt")]):
                 body += [f"z{i} = {self.row(y + i)} + {length} * d{i}" for i in self.states]
-                body += [self.slope("d", there, moment, self.inputs(there, moment, 0))]
+                body += [self.slope("d", there, moment, self.inputs(arrived, moment, 0))]
                 weight = "" if stage == 2 else "F(2.0) * "
                 body += [f"s{i} += {weight}d{i}" for i in self.states]
             body += [f"{self.row(y + i)} += sixth * s{i}" for i in self.states]
@@ -423,12 +414,12 @@ class _Writer:
             # Before the beginning the past is constant.
             before += [
                 *self.send(self.y),
-                "for h in range(slots):",
+                "for h in range(ring.shape[0]):",
                 "    ring[h] = sent",
                 "for e in range(late_source.size):",
                 f"    for l in range({width}):",
                 f"        late = ({0 if plan.frozen else 1} - late_delay[e, {lane}]) * sent.size",
-                f"        late_place[e * {width} + l] = late % ring.size + late_source[e] * {LANES}"
+                f"        late_place[e * {width} + l] = late + late_source[e] * {LANES}"
                 + (" + l" if plan.own_delays else ""),
             ]
             if not plan.frozen:
@@ -482,15 +473,16 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     c = np.empty((constants.shape[1], {K}, {LANES}), F)
     g = np.empty((strength.shape[0], {LANES}), F)
     sent = np.empty(({SENT}, nodes, {LANES}), F)
-    ring = np.empty((slots, {SENT}, nodes, {LANES}), F)
-    late_place = np.empty(late_source.size * {WIDTH}, np.int64)
+    # Every slot is there twice, so that edges look back from the second half at fixed distances.
+    ring = np.empty((2 * slots, {SENT}, nodes, {LANES}), F)
+    late_place = np.empty(late_source.size * {WIDTH}, np.int32)
     fresh = np.zeros((output.shape[0], nodes, taps.shape[1], {LANES}), F)
     partial = np.zeros((output.shape[0], nodes, taps.shape[0] + 1, {LANES}), F)
     taps_flat = taps.reshape(-1)
     key = np.empty((2, {LANES}), np.uint32)
     course = np.empty((stimulus.shape[0], stimulus.shape[2], {LANES}), F)
     course_flat = course.reshape(-1)
-    origin = np.zeros({UNROLL}, np.int64)
+    origin = np.zeros({UNROLL}, np.int32)
     unit = np.zeros({UNROLL}, F)
     unit[0] = F(1.0)
     fresh_row = np.empty(stimulus.shape[0], np.bool_)

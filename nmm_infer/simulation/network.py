@@ -170,6 +170,8 @@ class Network:
         for edges in self.edges:
             length = edges.length if np.ndim(speed) == 0 else edges.length[:, None]
             exact = length * 1e-3 / speed / step
+            if exact.size and exact.max() > 2**30:
+                raise InputError("speed: a conduction this slow would take more than 2**30 steps")
             whole = np.rint(exact).astype(np.int32)
             result.append(np.where(length > 0, np.maximum(whole, least), 0).astype(np.int32))
             short += int(((exact > 0) & (exact < 1)).sum())

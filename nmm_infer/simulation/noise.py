@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from nmm_infer.simulation._math import log
+from nmm_infer.simulation._math import compiled, log
 
 __all__ = ["standard_normal"]
 
 
-@numba.njit(forceinline=True)
+@compiled
 def _mix(x):
     """Mix 32 bits (the ``lowbias32`` multiply-xorshift hash of C. Wellons, 2018)."""
     # Numba promotes uint32 arithmetic to uint64: every step is cast back.
@@ -21,7 +20,7 @@ def _mix(x):
     return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
 
 
-@numba.njit(forceinline=True)
+@compiled
 def standard_normal(key_0, key_1, counter):
     """Return one draw of N(0, 1) in float32.
 

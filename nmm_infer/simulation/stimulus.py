@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -16,8 +16,8 @@ from nmm_infer.simulation._math import exp, exp_64, log, log_64
 
 __all__ = ["Course", "Pulse", "Stimulus", "Volley"]
 
-#: A volley lasts until it has fallen below 1e-9 of its peak: so many times its rise.
-_SUPPORT = 6.0
+#: A volley lasts until it has fallen to this fraction of its peak.
+_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,10 @@ class Stimulus(ABC):
         self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
     ) -> NDArray[Any]:
         """Return rates in 1/s at equally spaced ``times`` [s], shape (batch, time)."""
+
+    def on(self, times: NDArray[np.float64]) -> Stimulus:
+        """Return the stimulus for a clock with these ``step_times``."""
+        return self
 
     @property
     def batch(self) -> int:
@@ -84,6 +88,18 @@ class Course(Stimulus):
     rates: ArrayLike = ()
     times: ArrayLike | None = None
 
+    def on(self, times: NDArray[np.float64]) -> Course:
+        """See :class:`Stimulus`."""
+        if self.times is not None:
+            return self
+        found = np.atleast_2d(np.asarray(self.rates)).shape[1]
+        if found != len(times):
+            raise InputError(
+                f"stimulus: {found} samples were given, but the clock has {len(times)} steps (both "
+                "ends included); give times with the rates"
+            )
+        return replace(self, times=times)
+
     def courses(
         self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
     ) -> NDArray[Any]:
@@ -93,21 +109,11 @@ class Course(Stimulus):
             raise InputError("stimulus: rates must be finite")
         if rates.shape[0] not in (1, batch):
             raise InputError(f"stimulus: {rates.shape[0]} courses do not fit {batch} simulations")
-        if self.times is None:
-            middles = 2 * rates.shape[1] - 1 == len(times)  # Runge-Kutta looks between the steps
-            if rates.shape[1] != len(times) and not middles:
-                raise InputError(
-                    f"stimulus: {rates.shape[1]} samples were given, but the clock has "
-                    f"{len(times)} steps (both ends included); give times with the rates"
-                )
-            own = times[::2] if middles else times
-        else:
-            own = np.asarray(self.times, dtype=float)
-            if own.shape != (rates.shape[1],) or not (np.diff(own) > 0).all():
-                raise InputError(
-                    f"stimulus: {rates.shape[1]} samples need as many increasing times, "
-                    f"got shape {own.shape}"
-                )
+        own = times if self.times is None else np.asarray(self.times, dtype=float)
+        if own.shape != (rates.shape[1],) or not (np.diff(own) > 0).all():
+            raise InputError(
+                f"stimulus: {rates.shape[1]} samples need as many increasing times, got {own.size}"
+            )
         rows = [np.interp(times, own, row, left=0.0, right=0.0) for row in rates]
         return np.array(np.broadcast_to(np.asarray(rows, dtype=dtype), (batch, len(times))))
 
@@ -135,14 +141,16 @@ class Pulse(Stimulus):
     ) -> NDArray[Any]:
         """See :class:`Stimulus`."""
         onset, amplitude = _pulses(self.onset, self.amplitude, batch)
-        result = np.zeros((batch, len(times)), dtype)
         step = times[1] - times[0]
-        if not self.duration >= step:
+        if not step <= self.duration < np.inf:
             raise InputError("stimulus: a pulse must last for one step at least")
+        # Whole steps, so that every pulse has the same area.
+        first = np.rint((onset - times[0]) / step)
+        last = first + np.rint(self.duration / step)
+        place = np.arange(len(times))
+        result = np.zeros((batch, len(times)), dtype)
         for column in range(onset.shape[1]):
-            # Half a step of tolerance: a pulse covers the steps that begin inside it.
-            since = times[None, :] - onset[:, column, None] + 0.5 * step
-            inside = (since >= 0) & (since < self.duration)
+            inside = (place >= first[:, column, None]) & (place < last[:, column, None])
             result += np.where(inside, amplitude[:, column, None], 0.0).astype(dtype)
         return result
 
@@ -181,15 +189,18 @@ class Volley(Stimulus):
         self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
     ) -> NDArray[Any]:
         """See :class:`Stimulus`."""
-        if not (self.width > 0 and self.order > 0):
-            raise InputError("stimulus: width and order of a volley must be positive")
+        if not (0 < self.width < np.inf and 0 < self.order < np.inf):
+            raise InputError("stimulus: width and order of a volley must be positive and finite")
         onset, amplitude = _pulses(self.onset, self.amplitude, batch)
         result = np.zeros((batch, len(times)), dtype)
         number = result.dtype.type
         add = _add_volleys if number is np.float32 else _add_volleys_64
+        support = 1.0  # in units of the rise; solves t**n exp(n (1 - t)) = negligible
+        for _ in range(200):
+            support = 1.0 - np.log(_NEGLIGIBLE) / self.order + np.log(support)
         add(
             result, times[0], times[1] - times[0], onset, amplitude,
-            number(self.order * self.width), number(self.order),
+            number(self.order * self.width), number(self.order), support,
         )  # fmt: skip
         return result
 
@@ -217,13 +228,13 @@ def _writer(number: Any, exp: Any, log: Any) -> Any:
     """Compile the sum of volleys in one precision."""
 
     @numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-    def add_volleys(result, begin, step, onset, amplitude, rise, order):  # type: ignore[no-untyped-def]
+    def add_volleys(result, begin, step, onset, amplitude, rise, order, support):  # type: ignore[no-untyped-def]
         one = number(1.0)
         relative = number(step / rise)
         for i in range(result.shape[0]):
             for p in range(onset.shape[1]):
                 first = max(int(np.floor((onset[i, p] - begin) / step)) + 1, 0)
-                last = min(first + int(_SUPPORT * rise / step) + 1, result.shape[1])
+                last = min(first + int(support * rise / step) + 1, result.shape[1])
                 t0 = number((begin + first * step - onset[i, p]) / rise)
                 q = number(amplitude[i, p])
                 for k in range(first, last):
