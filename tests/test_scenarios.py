@@ -21,8 +21,8 @@ from nmm_infer.workflow import build_task
 # A column at rest, weakly driven by noise: the linear range in which averages are exact.
 REST = {
     "A": 3.25, "B": 22.0, "a": 100.0, "b": 50.0, "C": 135.0, "drive": 10.0, "noise": 3.0,
-    "coupling": 2.0, "conduction_speed": 4.0, "stimulus_amplitude": 80.0, "stimulus_onset": 0.05, "source_scale": 50.0,
-    "background": 0.3,
+    "coupling": 2.0, "conduction_speed": 4.0, "stimulus_amplitude": 80.0, "stimulus_onset": 0.05,
+    "source_scale": 50.0, "background": 0.3,
 }  # fmt: skip
 
 

@@ -29,9 +29,8 @@ the net postsynaptic potential of the pyramidal cells, :math:`v_P` [mV].
 
 The target ``pyramidal`` is p, what reaches the pyramidal cells from elsewhere than this thalamus;
 ``relay`` is q, the rate of the sensory afferent (in [2]_ that of the retina). Without
-:math:`W_{PT}` the cortex is that of Jansen and Rit. There are no conduction delays between cortex
-and thalamus. At p = 0 and q = 200 /s the rest is stable, and noise evokes a rhythm of 11 Hz; at
-p = 120 /s and q = 11 /s it is unstable, and the loop cycles at 3.8 Hz with a large amplitude.
+:math:`W_{PT}` the cortex is that of Jansen and Rit. As in [2]_ there are no
+conduction delays between cortex and thalamus.
 
 References
 ----------
