@@ -11,9 +11,9 @@ import hashlib
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -528,7 +528,10 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
 """
 
 
-@cache
+_LOCK = threading.Lock()
+_KERNELS: dict[Plan, Callable[..., None]] = {}
+
+
 def compile_kernel(plan: Plan) -> Callable[..., None]:
     """Compile one kernel.
 
@@ -549,7 +552,10 @@ def compile_kernel(plan: Plan) -> Callable[..., None]:
         ``kernel(begin, end, ...)`` integrates the blocks from ``begin`` to ``end`` without holding
         the interpreter; :func:`nmm_infer.simulation.engine.integrate` prepares its arguments.
     """
-    return _load(plan.model.name, _Writer(plan).source())
+    with _LOCK:  # threads of a campaign ask for the same kernel at the same time
+        if plan not in _KERNELS:
+            _KERNELS[plan] = _load(plan.model.name, _Writer(plan).source())
+        return _KERNELS[plan]
 
 
 def _load(name: str, source: str) -> Callable[..., None]:
