@@ -221,10 +221,11 @@ def integrate(
         """Stack arrays of shape (batch or 1, node or 1) into (part, node or 1, batch)."""
         if not parts:
             return np.zeros((1, 1, batch + padding), kind)
-        columns = max(p.shape[1] for p in parts)
-        rows = max(p.shape[0] for p in parts)
-        whole = np.stack([np.broadcast_to(p, (rows, columns)).T for p in parts])
-        return pad(whole, 2, kind)
+        whole = np.empty((len(parts), max(p.shape[1] for p in parts), batch + padding), kind)
+        for row, part in zip(whole, parts, strict=True):
+            row[:, :batch] = part.T
+        whole[..., batch:] = whole[..., batch - 1 : batch]
+        return whole
 
     slots = int(wiring.late.delay.max(initial=0)) + 1
     if 2 * slots * max(len(plan.sent), 1) * nodes * LANES >= 2**31:
@@ -486,7 +487,7 @@ def _stimuli(
         where.append(stimulus.places(network.nodes, batch))
         into.append(targets.index(model.get_target(stimulus.target)))
     return (
-        np.ascontiguousarray(np.stack(courses)),
+        np.stack(courses) if len(courses) > 1 else courses[0][None],
         np.ascontiguousarray(np.stack(where)),
         np.asarray(into),
         targets,

@@ -17,7 +17,7 @@ from nmm_infer.simulation._math import exp, exp_64, log, log_64
 __all__ = ["Course", "Pulse", "Stimulus", "Volley"]
 
 #: A volley lasts until it has fallen to this fraction of its peak.
-_NEGLIGIBLE = 1e-12
+_NEGLIGIBLE = {"float32": 1e-9, "float64": 1e-15}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,8 @@ class Volley(Stimulus):
         add = _add_volleys if number is np.float32 else _add_volleys_64
         support = 1.0  # in units of the rise; solves t**n exp(n (1 - t)) = negligible
         for _ in range(200):
-            support = 1.0 - np.log(_NEGLIGIBLE) / self.order + np.log(support)
+            least = _NEGLIGIBLE[result.dtype.name]
+            support = 1.0 - np.log(least) / self.order + np.log(support)
         add(
             result, times[0], times[1] - times[0], onset, amplitude,
             number(self.order * self.width), number(self.order), support,
@@ -237,9 +238,10 @@ def _writer(number: Any, exp: Any, log: Any) -> Any:
                 last = min(first + int(support * rise / step) + 1, result.shape[1])
                 t0 = number((begin + first * step - onset[i, p]) / rise)
                 q = number(amplitude[i, p])
-                for k in range(first, last):
-                    t = t0 + number(np.int32(k - first)) * relative
-                    result[i, k] += q * exp(order * (log(t) + one - t))
+                part = result[i, first : max(first, last)]
+                for k in range(part.size):
+                    t = t0 + number(np.int32(k)) * relative
+                    part[k] += q * exp(order * (log(t) + one - t))
 
     return add_volleys
 
