@@ -44,7 +44,7 @@ def _pointers(context: Any, builder: Any, signature: Any, arguments: Any, count:
 def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load: Any) -> Any:
     """Write the loop that both sums share; ``load(e)`` returns the values of one term."""
     out, _, _, weights = _pointers(context, builder, signature, arguments, 4)
-    at, _, first, last, add = arguments[4:]
+    at, _, _, first, last, add = arguments[4:]
     number = context.get_data_type(signature.args[0].dtype)
     vector = ir.VectorType(number, LANES)
     zero = ir.Constant(vector, [ir.Constant(number, 0.0)] * LANES)
@@ -71,6 +71,13 @@ def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load
     return context.get_dummy_value()
 
 
+def _wrapped(builder: Any, place: Any, shift: Any, wrap: Any) -> Any:
+    """Return place + shift, and ``wrap`` more if that is below zero."""
+    moved = builder.add(builder.sext(place, shift.type), shift)
+    below = builder.ashr(moved, ir.Constant(shift.type, 63))
+    return builder.add(moved, builder.and_(below, wrap))
+
+
 def _spread(builder: Any, value: Any, vector: Any) -> Any:
     """Return a vector with the same number in all lanes."""
     nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
@@ -88,22 +95,23 @@ def number_size(number: Any) -> int:
 @intrinsic
 def weighted_sum(
     typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
-    first: Any, last: Any, add: Any,
+    wrap: Any, first: Any, last: Any, add: Any,
 ) -> Any:  # fmt: skip
     """Sum ``weights[e] * values[shift + places[e] + lane]`` over e into ``out[at + lane]``.
 
     All arrays are flat, ``places`` are int32; e runs from ``first`` to ``last``, whose difference
-    is a multiple of :data:`UNROLL`. If ``add``, the sum is added to what is there.
+    is a multiple of :data:`UNROLL`. If ``add``, the sum is added to what is there. A sum of place
+    and shift below zero counts from ``wrap`` down.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, base, offsets, _ = _pointers(context, builder, signature, arguments, 4)
-        base = builder.gep(base, [arguments[5]])
+        shift, wrap = arguments[5:7]
         number = context.get_data_type(signature.args[1].dtype)
         vector = ir.VectorType(number, LANES)
 
         def load(term: Any) -> Any:
-            place = builder.sext(builder.load(builder.gep(offsets, [term])), term.type)
+            place = _wrapped(builder, builder.load(builder.gep(offsets, [term])), shift, wrap)
             start = builder.gep(base, [place])
             return builder.load(
                 builder.bitcast(start, vector.as_pointer()), align=number_size(number)
@@ -111,13 +119,13 @@ def weighted_sum(
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, shift, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, wrap, first, last, add), generate
 
 
 @intrinsic
 def weighted_gather(
     typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
-    first: Any, last: Any, add: Any,
+    wrap: Any, first: Any, last: Any, add: Any,
 ) -> Any:  # fmt: skip
     """Sum ``weights[e] * values[shift + places[e * LANES + lane]]`` over e.
 
@@ -126,7 +134,7 @@ def weighted_gather(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, base, offsets, _ = _pointers(context, builder, signature, arguments, 4)
-        base = builder.gep(base, [arguments[5]])
+        shift, wrap = arguments[5:7]
         number = context.get_data_type(signature.args[1].dtype)
         vector = ir.VectorType(number, LANES)
 
@@ -136,14 +144,14 @@ def weighted_gather(
             values = ir.Constant(vector, ir.Undefined)
             for lane in range(LANES):
                 place = builder.gep(offsets, [builder.add(row, ir.Constant(row.type, lane))])
-                index = builder.sext(builder.load(place), row.type)
+                index = _wrapped(builder, builder.load(place), shift, wrap)
                 value = builder.load(builder.gep(base, [index]))
                 values = builder.insert_element(values, value, ir.Constant(ir.IntType(32), lane))
             return values
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, shift, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, wrap, first, last, add), generate
 
 
 @intrinsic

@@ -202,7 +202,7 @@ class _Writer:
             place = f"(n * {self.rows} + {row}) * {LANES}"
             lines += [
                 "for n in range(nodes):",
-                f"    weighted_sum(w_flat, sent_flat, now_place, now_weight, {place}, 0,",
+                f"    weighted_sum(w_flat, sent_flat, now_place, now_weight, {place}, 0, 0,",
                 f"                 now_start[{k}, n], now_start[{k}, n + 1], False)",
             ]
         return lines
@@ -212,13 +212,16 @@ class _Writer:
         if not self.plan.delayed:
             return []
         total = "weighted_gather" if self.plan.own_delays else "weighted_sum"
+        # Where every lane has its own delays, a ring that is there twice costs less than wrapping.
+        twice = self.plan.own_delays
+        shift = "(head + slots) * sent.size, 0" if twice else "head * sent.size, ring.size"
         lines = []
         for k, rows in enumerate(self.late):
             place = f"(n * {self.rows} + {rows[arrived]}) * {LANES}"
             lines += [
                 "for n in range(nodes):",
                 f"    {total}(w_flat, ring_flat, late_place, late_weight, {place},",
-                f"    {' ' * len(total)} (head + slots) * sent.size,",
+                f"    {' ' * len(total)} {shift},",
                 f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1], False)",
             ]
         return lines
@@ -240,7 +243,7 @@ class _Writer:
                 "    for q in range(into.size):",
                 f"        n = where[q, start] * {self.rows} + {first} + into[q]",
                 f"        weighted_sum(w_flat, course_flat, origin, unit, n * {LANES},",
-                f"                     (q * course.shape[1] + {at}) * {LANES}, 0, {UNROLL}, "
+                f"                     (q * course.shape[1] + {at}) * {LANES}, 0, 0, {UNROLL}, "
                 "not fresh_row[q])",
                 "else:",
                 "    for q in range(into.size):",
@@ -270,7 +273,8 @@ class _Writer:
         """Find what arrives at the beginning of a step, and what is known of its end."""
         lines = self.send(self.y)
         if self.plan.delayed:
-            lines += ["ring[head] = sent", "ring[head + slots] = sent"]
+            lines.append("ring[head] = sent")
+            lines += ["ring[head + slots] = sent"] if self.plan.own_delays else []
         lines += self.gather_now()
         lines += self.gather_late(0 if self.plan.frozen else 1)
         if self.plan.delayed:
@@ -437,6 +441,7 @@ class _Writer:
             SENT=max(len(plan.sent), 1),
             K=len(self.model.constants),
             WIDTH=width,
+            TWICE=2 if plan.own_delays else 1,
             functions=translate(functions),
             initial=_indent(self.lanes(initial), 2),
             before=_indent(before, 2),
@@ -473,8 +478,7 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     c = np.empty((constants.shape[1], {K}, {LANES}), F)
     g = np.empty((strength.shape[0], {LANES}), F)
     sent = np.empty(({SENT}, nodes, {LANES}), F)
-    # Every slot is there twice, so that edges look back from the second half at fixed distances.
-    ring = np.empty((2 * slots, {SENT}, nodes, {LANES}), F)
+    ring = np.empty((slots * {TWICE}, {SENT}, nodes, {LANES}), F)
     late_place = np.empty(late_source.size * {WIDTH}, np.int32)
     fresh = np.zeros((output.shape[0], nodes, taps.shape[1], {LANES}), F)
     partial = np.zeros((output.shape[0], nodes, taps.shape[0] + 1, {LANES}), F)
