@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 __all__ = ["LANES", "UNROLL", "smooth", "weighted_gather", "weighted_sum", "wide_vectors"]
 
 #: Simulations in a block.
-LANES = 16
+LANES = 32
 #: Terms of a weighted sum come in multiples of this; each has an accumulator of its own.
 UNROLL = 4
 
