@@ -11,8 +11,6 @@ reference is Runge-Kutta's scheme in float64 at 1/64 ms.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaigns import ONSET, PRIOR
+from benchmarks.command import main
 from benchmarks.machine import describe
 from nmm_infer import _threads
 from nmm_infer.inference import versions
@@ -148,27 +147,5 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="results file to write")
-    parser.add_argument("--figure", type=Path, help="figure to draw")
-    parser.add_argument("--table", type=Path, help="results file to print (and draw)")
-    parser.add_argument("--quick", action="store_true", help="measure next to nothing")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    if arguments.table:
-        record = json.loads(arguments.table.read_text())
-    else:
-        record = measure(arguments.quick, arguments.repeats)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n")
-    if arguments.figure:
-        draw(record, arguments.figure)
-    print(table(record))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, draw, table)

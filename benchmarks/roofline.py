@@ -10,8 +10,6 @@ bytes are counted stands in :mod:`benchmarks.operations`, how the limits are mea
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import roof
+from benchmarks.command import main
 from benchmarks.machine import cache_bytes, describe
 from benchmarks.operations import work
 from nmm_infer import _threads
@@ -281,27 +280,5 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="results file to write")
-    parser.add_argument("--figure", type=Path, help="figure to draw")
-    parser.add_argument("--table", type=Path, help="results file to print (and draw)")
-    parser.add_argument("--quick", action="store_true", help="measure next to nothing")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    if arguments.table:
-        record = json.loads(arguments.table.read_text())
-    else:
-        record = measure(arguments.quick, arguments.repeats)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n")
-    if arguments.figure:
-        draw(record, arguments.figure)
-    print(table(record))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, draw, table)

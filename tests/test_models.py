@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import sys
@@ -19,7 +20,7 @@ from nmm_infer.errors import InputError
 from nmm_infer.models import Model, base, get_model, load_models, model_names
 from nmm_infer.models.wendling import ACTIVITY
 from nmm_infer.simulation import Clock, Connection, Course, Network, integrate
-from nmm_infer.simulation.precision import translate
+from nmm_infer.simulation.precision import digest, translate
 
 BATCH, NODES = 3, 2
 SHORT = Clock(0.0, 0.15, step=5e-4, every=1, settle=0.0)
@@ -621,3 +622,21 @@ def test_functions_without_source_are_refused():
     nameless = lambda x: x  # noqa: E731
     with pytest.raises(InputError, match="with def"):
         translate({"f": nameless})
+
+
+def test_a_changed_declaration_has_another_digest():
+    """A store guards against a model of the same name with other equations or constants."""
+
+    def other(y1, y2):
+        return y1 - 2 * y2
+
+    model = get_model("jansen_rit")
+    output = dataclasses.replace(model.outputs[0], function=other)
+    constant = dataclasses.replace(model.constants[0], default=3.3)
+    changed = [
+        dataclasses.replace(model, outputs=(output, *model.outputs[1:])),
+        dataclasses.replace(model, constants=(constant, *model.constants[1:])),
+        dataclasses.replace(model, equilibrium=None),
+    ]
+    assert digest(dataclasses.replace(model)) == digest(model)
+    assert len({digest(m) for m in [model, *changed]}) == 4

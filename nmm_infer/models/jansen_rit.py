@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.models._rest import lowest_balance
+from nmm_infer.models._sigmoid import sigmoid
 from nmm_infer.models.base import Constant, Model, Output, State, register_model
 
 __all__ = ["JANSEN_RIT"]
@@ -61,11 +62,6 @@ CONSTANTS = (
     Constant("e0", "1/s", 2.5, 0.0, 100.0, _FREEMAN),
     Constant("r", "1/mV", 0.56, 0.0, 10.0, _FREEMAN),
 )
-
-
-def sigmoid(v, v0, e0, r):
-    """Return the firing rate [1/s] at the mean potential v [mV]."""
-    return 2 * e0 / (1 + np.exp(r * (v0 - v)))
 
 
 def derivative(

@@ -16,6 +16,7 @@ from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model, load_models
 from nmm_infer.parameters import Prior
 from nmm_infer.simulation import Clock, Connection, Network, Volley, integrate
+from nmm_infer.simulation.precision import digest
 
 __all__ = ["NetworkTask"]
 
@@ -137,6 +138,7 @@ class NetworkTask:
             "task": "network",
             "kind": self.kind,
             "model": self.model,
+            "declaration": digest(self.declaration),
             "prior": self.prior.to_dict(),
             "connectome": {
                 name: np.asarray(matrix.values, dtype=float).round(12).tolist()

@@ -51,7 +51,7 @@ def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(UNROLL)]
     place = builder.bitcast(builder.gep(out, [at]), vector.as_pointer())
     with builder.if_then(add):
-        builder.store(builder.load(place, align=number_size(number)), totals[0])
+        builder.store(builder.load(place, align=_number_size(number)), totals[0])
     step = ir.Constant(first.type, UNROLL)
     with cgutils.for_range_slice(builder, first, last, step, first.type) as (e, _):
         for i, total in enumerate(totals):
@@ -67,7 +67,7 @@ def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load
     while len(values) > 1:
         pairs = zip(values[::2], values[1::2], strict=True)
         values = [builder.fadd(a, b) for a, b in pairs]
-    builder.store(values[0], place, align=number_size(number))
+    builder.store(values[0], place, align=_number_size(number))
     return context.get_dummy_value()
 
 
@@ -87,7 +87,7 @@ def _spread(builder: Any, value: Any, vector: Any) -> Any:
     )
 
 
-def number_size(number: Any) -> int:
+def _number_size(number: Any) -> int:
     """Return the bytes of a floating-point type."""
     return 4 if isinstance(number, ir.FloatType) else 8
 
@@ -114,7 +114,7 @@ def weighted_sum(
             place = _wrapped(builder, builder.load(builder.gep(offsets, [term])), shift, wrap)
             start = builder.gep(base, [place])
             return builder.load(
-                builder.bitcast(start, vector.as_pointer()), align=number_size(number)
+                builder.bitcast(start, vector.as_pointer()), align=_number_size(number)
             )
 
         return _accumulate(context, builder, signature, arguments, load)
@@ -174,7 +174,7 @@ def smooth(
         )
         number = context.get_data_type(signature.args[0].dtype)
         vector = ir.VectorType(number, LANES)
-        size = number_size(number)
+        size = _number_size(number)
         at, begin, rows, width = (arguments[i] for i in (1, 3, 5, 6))
         whole = at.type
 

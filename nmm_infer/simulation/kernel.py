@@ -173,7 +173,11 @@ class _Writer:
         return f"{slopes}{comma} = {call}"
 
     def lanes(self, body: list[str]) -> list[str]:
-        """Write a loop over nodes and lanes."""
+        """Write a loop over nodes and lanes.
+
+        ``lanes`` is an argument of the kernel, always :data:`LANES`: a number that LLVM knew would
+        make it unroll the loop before it vectorises.
+        """
         return [
             "for n in range(nodes):",
             "    m = n * many",

@@ -8,6 +8,7 @@ become functions that LLVM can vectorise, and helper functions come along.
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import math
 import textwrap
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from nmm_infer.errors import InputError
+from nmm_infer.models import Model
 
-__all__ = ["translate"]
+__all__ = ["digest", "translate"]
 
 _VECTORISED = {np.exp: "exp", math.exp: "exp", np.log: "log", math.log: "log"}
 _PLAIN = {np.sqrt: "sqrt", math.sqrt: "sqrt", np.tanh: "tanh", math.tanh: "tanh"}
@@ -136,3 +138,25 @@ def translate(functions: dict[str, Callable[..., Any]]) -> str:
     for name, function in functions.items():
         parts += _rewrite(function, name, helpers)
     return "\n\n".join(parts)
+
+
+def digest(model: Model) -> str:
+    """Return a hash of everything that a declaration says: a changed model is another study.
+
+    Parameters
+    ----------
+    model : Model
+        The declaration.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest of equations, outputs, constants, targets and equilibrium.
+    """
+    functions = {"derivative": model.derivative}
+    functions |= {f"output_{output.name}": output.function for output in model.outputs}
+    parts = [translate(functions), repr((model.states, model.constants, model.targets))]
+    parts += [f"{output.name} {output.unit}" for output in model.outputs]
+    if model.equilibrium is not None:
+        parts.append(inspect.getsource(model.equilibrium))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
