@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -284,8 +285,7 @@ class Study(BaseModel):
         for name, default in {**own, **defaults}.items():
             change = self.prior.get(name)
             if change is not None:
-                values = {**vars(default), **change.model_dump()}
-                default = Parameter(**values)
+                default = replace(default, **change.model_dump())
             if name in constants:
                 _check_bounds(default, constants[name])
             parameters.append(default)

@@ -140,6 +140,12 @@ def test_errors_name_key_and_file(tmp_path: Path, text: str, why: str) -> None:
     assert str(error.value).startswith(f"{path}: ")
 
 
+def test_a_used_default_can_still_be_changed(tmp_path: Path) -> None:
+    Study().build_prior()["A"].log_density(3.0)
+    study = Study.read(_write(tmp_path, '[prior.A]\ndistribution = "uniform"\nlow = 3\nhigh = 4'))
+    assert study.build_prior()["A"].quantile(0.5) == 3.5
+
+
 def test_a_missing_or_binary_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such study file"):
         Study.read(tmp_path / "none.toml")
