@@ -87,11 +87,11 @@ def test_operations_are_counted() -> None:
     def function(x, y):
         return np.exp(x * y) + 1 / (x - y)
 
-    assert operations.source_operations(_math.exp) == 22
-    assert operations.operations(function) == 22 + 4
+    assert operations.source_operations(_math.exp) == 19
+    assert operations.operations(function) == 19 + 4
     assert operations.operations(model.get_output("potential").function) == 1
-    # Three sigmoids of 27 operations each, and 29 others.
-    assert operations.operations(model.derivative) == 110
+    # Three sigmoids of 24 operations each, and 29 others.
+    assert operations.operations(model.derivative) == 101
 
 
 def test_work_grows_with_edges() -> None:

@@ -54,6 +54,29 @@ def test_many_volleys_add_up_and_may_be_jittered_by_run():
             np.testing.assert_allclose(row, expected, rtol=1e-10, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "stimulus",
+    [
+        Volley(0, None, [[-0.13, 0.02], [0.1, 0.05]], 50.0),
+        Volley(0, None, [-0.5, 0.7], 50.0),
+        Pulse(0, None, [0.1203, 0.2], 3.0),
+        Pulse(0, None, [[-0.2], [0.6]], 3.0),
+        Course(0, None, [1.0, 2.0, 3.0], [0.0, 0.1, 0.2]),
+    ],
+    ids=lambda stimulus: type(stimulus).__name__,
+)
+def test_outside_of_its_window_a_stimulus_is_zero(stimulus, dtype):
+    whole = stimulus.courses(TIMES, 2, dtype)
+    first, last = stimulus.window(TIMES)
+    assert 0 <= first <= last <= len(TIMES)
+    assert not whole[:, :first].any()
+    assert not whole[:, last:].any()
+    for window in [(first, last), (max(first - 7, 0), last), (2000, 3000)]:
+        part = stimulus.courses(TIMES, 2, dtype, window)
+        np.testing.assert_array_equal(part, whole[:, slice(*window)])
+
+
 def test_a_volley_that_began_before_is_still_there():
     rates = Volley(0, None, -0.13, 50.0).courses(TIMES, 1, np.float64)[0]
     np.testing.assert_allclose(rates[0], transient(-0.1, -0.13, 50.0), rtol=1e-12)

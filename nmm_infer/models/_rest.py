@@ -59,7 +59,7 @@ def _lowest(
     with np.errstate(over="ignore"):
         floor = balance(np.full(n, -1e3), np.zeros(n), **arguments)
     low = np.minimum(floor, 0.0) - _RESOLUTION
-    high = np.full(n, np.nan)
+    high, f_low, f_high = np.full((3, n), np.nan)
     rows, part, l = np.arange(n), arguments, low
     gap, step = balance(l, l, **part) - l, np.full(n, 0.5)
     for _ in range(100_000):
@@ -69,11 +69,11 @@ def _lowest(
         fine = step <= _RESOLUTION
         found = fine & (over <= 0)  # at the finest step the sign decides
         passed = (slack > 0) | (fine & (over > 0))
-        high[rows[found]] = top[found]
+        high[rows[found]], f_high[rows[found]] = top[found], over[found]
         slope = (gap - slack) / step
         l, gap = np.where(passed, top, l), np.where(passed, over, gap)
         step = np.maximum(0.95 * gap / slope, _RESOLUTION)
-        low[rows] = l
+        low[rows], f_low[rows] = l, gap
         open_ = np.isnan(high[rows])
         if not open_.any():
             break
@@ -83,9 +83,7 @@ def _lowest(
                 for k, v in part.items()
             }
             rows, l, gap, step = rows[open_], l[open_], gap[open_], step[open_]
-    bottom, top = low, high
-    f_bottom = balance(bottom, bottom, **arguments) - bottom
-    f_top = balance(top, top, **arguments) - top
+    bottom, top, f_bottom, f_top = low, high, f_low, f_high
     for _ in range(4):  # secants within .01 mV of a simple root: the error falls to rounding
         with np.errstate(divide="ignore", invalid="ignore"):
             middle = top - f_top * (top - bottom) / (f_top - f_bottom)

@@ -72,25 +72,29 @@ class FeatureTask:
         return {"features": features, "focus": result["focus"], "status": result["status"]}
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+# Sums and extremes are vectors of partial ones; a run that is not finite is diverged and not used.
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan"})
 def _describe(potential, focus, times, out):
     first = 0
     while first < times.size - 1 and times[first] < 0:
         first += 1
     for i in range(potential.shape[0]):
-        series = potential[i, focus[i]]
-        rest = series[max(first - 1, 0)]
-        high = low = first
+        series = potential[i, focus[i], first:]
+        rest = potential[i, focus[i], max(first - 1, 0)]
+        high = low = series[0]
         total = square = 0.0
-        for k in range(first, times.size):
-            value = series[k] - rest
-            total += value
-            square += value * value
-            if series[k] > series[high]:
-                high = k
-            if series[k] < series[low]:
-                low = k
-        count = times.size - first
-        out[i, 0], out[i, 1] = series[high] - rest, times[high]
-        out[i, 2], out[i, 3] = series[low] - rest, times[low]
-        out[i, 4], out[i, 5] = total / count, np.sqrt(square / count)
+        for value in series:
+            high, low = max(high, value), min(low, value)
+            total += np.float64(value - rest)
+            square += np.float64(value - rest) ** 2
+        out[i, 0], out[i, 1] = high - rest, times[first + _position(series, high)]
+        out[i, 2], out[i, 3] = low - rest, times[first + _position(series, low)]
+        out[i, 4], out[i, 5] = total / series.size, np.sqrt(square / series.size)
+
+
+@numba.njit(cache=True, nogil=True)
+def _position(series, value):
+    for k in range(series.size):
+        if series[k] == value:
+            return k
+    return 0

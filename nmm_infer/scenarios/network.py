@@ -179,7 +179,7 @@ class NetworkTask:
     def simulate(self, theta: xr.DataArray, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Run the network; see :class:`nmm_infer.campaign.Task`."""
         n, nodes = len(index), len(self.regions)
-        values = {name: self.prior.values(theta)[:, i] for i, name in enumerate(self.prior.names)}
+        values = dict(zip(self.prior.names, self.prior.values(theta).T, strict=True))
         columns = self._columns
         candidates = np.array([self.regions.index(name) for name in self.candidates])
         draws = _random.uniforms(

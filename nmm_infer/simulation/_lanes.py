@@ -13,13 +13,24 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-__all__ = ["LANES", "UNROLL", "smooth", "weighted_gather", "weighted_sum", "wide_vectors"]
+__all__ = [
+    "LANES",
+    "UNROLL",
+    "copy_lanes",
+    "on_lines",
+    "smooth",
+    "weighted_gather",
+    "weighted_sum",
+    "wide_vectors",
+]
 
 #: Simulations in a block.
 LANES = 32
 #: Terms of a weighted sum come in multiples of this; each has an accumulator of its own.
 UNROLL = 4
+_LINE = 64  # bytes of a cache line
 
 
 @intrinsic
@@ -33,6 +44,41 @@ def wide_vectors(typing_context: Any) -> Any:
     return types.void(), generate
 
 
+@intrinsic
+def on_lines(typing_context: Any, shape: Any, number: Any) -> Any:
+    """Return an array that is not filled and begins with a cache line.
+
+    A vector that lies across two lines takes two loads, and Numba's own arrays may begin in the
+    middle of a line.
+    """
+    kind = types.Array(number.dtype, len(shape), "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sizes = [
+            context.cast(builder, size, given, types.intp)
+            for size, given in zip(cgutils.unpack_tuple(builder, arguments[0]), shape, strict=True)
+        ]
+        whole = context.get_value_type(types.intp)
+        data = context.get_data_type(number.dtype)
+        item = ir.Constant(whole, context.get_abi_sizeof(data))
+        strides = [item]
+        for size in reversed(sizes):
+            strides.insert(0, builder.mul(strides[0], size))
+        memory = context.nrt.meminfo_alloc_aligned(builder, strides[0], _LINE)
+        array = context.make_array(kind)(context, builder)
+        populate_array(
+            array,
+            data=builder.bitcast(context.nrt.meminfo_data(builder, memory), data.as_pointer()),
+            shape=cgutils.pack_array(builder, sizes, ty=whole),
+            strides=cgutils.pack_array(builder, strides[1:], ty=whole),
+            itemsize=item,
+            meminfo=memory,
+        )
+        return array._getvalue()
+
+    return kind(shape, number), generate
+
+
 def _pointers(context: Any, builder: Any, signature: Any, arguments: Any, count: int) -> list[Any]:
     """Return the data pointers of the first arguments, which are contiguous arrays."""
     return [
@@ -41,17 +87,42 @@ def _pointers(context: Any, builder: Any, signature: Any, arguments: Any, count:
     ]
 
 
+@intrinsic
+def copy_lanes(typing_context: Any, out: Any, at: Any, values: Any, place: Any, add: Any) -> Any:
+    """Copy ``values[place + lane]`` to ``out[at + lane]``; if ``add``, add it to what is there."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.get_data_type(signature.args[0].dtype)
+        vector, size = ir.VectorType(number, LANES), _number_size(number)
+        target, source = (
+            builder.bitcast(
+                builder.gep(
+                    context.make_array(signature.args[i])(context, builder, arguments[i]).data,
+                    [arguments[i + 1]],
+                ),
+                vector.as_pointer(),
+            )
+            for i in (0, 2)
+        )
+        total = cgutils.alloca_once_value(builder, builder.load(source, align=size))
+        with builder.if_then(arguments[4]):
+            there = builder.load(target, align=size)
+            builder.store(builder.fadd(there, builder.load(total)), total)
+        builder.store(builder.load(total), target, align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, at, values, place, add), generate
+
+
 def _accumulate(context: Any, builder: Any, signature: Any, arguments: Any, load: Any) -> Any:
     """Write the loop that both sums share; ``load(e)`` returns the values of one term."""
     out, _, _, weights = _pointers(context, builder, signature, arguments, 4)
-    at, _, _, first, last, add = arguments[4:]
+    at, _, _, first, last = arguments[4:]
     number = context.get_data_type(signature.args[0].dtype)
     vector = ir.VectorType(number, LANES)
     zero = ir.Constant(vector, [ir.Constant(number, 0.0)] * LANES)
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(UNROLL)]
     place = builder.bitcast(builder.gep(out, [at]), vector.as_pointer())
-    with builder.if_then(add):
-        builder.store(builder.load(place, align=_number_size(number)), totals[0])
     step = ir.Constant(first.type, UNROLL)
     with cgutils.for_range_slice(builder, first, last, step, first.type) as (e, _):
         for i, total in enumerate(totals):
@@ -95,13 +166,12 @@ def _number_size(number: Any) -> int:
 @intrinsic
 def weighted_sum(
     typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
-    wrap: Any, first: Any, last: Any, add: Any,
+    wrap: Any, first: Any, last: Any,
 ) -> Any:  # fmt: skip
     """Sum ``weights[e] * values[shift + places[e] + lane]`` over e into ``out[at + lane]``.
 
     All arrays are flat, ``places`` are int32; e runs from ``first`` to ``last``, whose difference
-    is a multiple of :data:`UNROLL`. If ``add``, the sum is added to what is there. A sum of place
-    and shift below zero counts from ``wrap`` down.
+    is a multiple of :data:`UNROLL`. A sum of place and shift below zero counts from ``wrap`` down.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -119,13 +189,13 @@ def weighted_sum(
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, shift, wrap, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, wrap, first, last), generate
 
 
 @intrinsic
 def weighted_gather(
     typing_context: Any, out: Any, values: Any, places: Any, weights: Any, at: Any, shift: Any,
-    wrap: Any, first: Any, last: Any, add: Any,
+    wrap: Any, first: Any, last: Any,
 ) -> Any:  # fmt: skip
     """Sum ``weights[e] * values[shift + places[e * LANES + lane]]`` over e.
 
@@ -151,7 +221,7 @@ def weighted_gather(
 
         return _accumulate(context, builder, signature, arguments, load)
 
-    return types.void(out, values, places, weights, at, shift, wrap, first, last, add), generate
+    return types.void(out, values, places, weights, at, shift, wrap, first, last), generate
 
 
 @intrinsic
@@ -184,24 +254,20 @@ def smooth(
 
         flags = ["contract", "nsz"]
         zero, one = ir.Constant(whole, 0), ir.Constant(whole, 1)
-        total = cgutils.alloca_once(builder, vector)
-        with cgutils.for_range_slice(builder, zero, rows, one, whole) as (row, _):
-            following = builder.add(row, one)
-            builder.store(builder.load(place(out, at, following), align=size), total)
-            first = builder.mul(row, width)
-            step = ir.Constant(whole, UNROLL)
-            with cgutils.for_range_slice(builder, zero, width, step, whole) as (k, _):
-                terms = []
-                for i in range(UNROLL):
-                    term = builder.add(k, ir.Constant(whole, i))
+        step = ir.Constant(whole, UNROLL)
+        with cgutils.for_range_slice(builder, zero, width, step, whole) as (k, _):
+            terms = [builder.add(k, ir.Constant(whole, i)) for i in range(UNROLL)]
+            group = [builder.load(place(values, begin, term), align=size) for term in terms]
+            # Only the first group of values moves the sums on.
+            ahead = builder.select(builder.icmp_signed("==", k, zero), one, zero)
+            with cgutils.for_range_slice(builder, zero, rows, one, whole) as (row, _):
+                total = builder.load(place(out, at, builder.add(row, ahead)), align=size)
+                first = builder.mul(row, width)
+                for term, value in zip(terms, group, strict=True):
                     weight = builder.load(builder.gep(weights, [builder.add(first, term)]))
-                    value = builder.load(place(values, begin, term), align=size)
-                    terms.append(builder.fmul(_spread(builder, weight, vector), value, flags=flags))
-                while len(terms) > 1:
-                    pairs = zip(terms[::2], terms[1::2], strict=True)
-                    terms = [builder.fadd(a, b, flags=flags) for a, b in pairs]
-                builder.store(builder.fadd(builder.load(total), terms[0]), total)
-            builder.store(builder.load(total), place(out, at, row), align=size)
+                    part = builder.fmul(_spread(builder, weight, vector), value, flags=flags)
+                    total = builder.fadd(total, part, flags=flags)
+                builder.store(total, place(out, at, row), align=size)
         return context.get_dummy_value()
 
     return types.void(partial, at, fresh, begin, taps, rows, width), generate

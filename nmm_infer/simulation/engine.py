@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numba.core.errors import NumbaError
 from numpy.typing import ArrayLike, NDArray
 
 from nmm_infer import _random
@@ -180,7 +181,9 @@ def integrate(
     delays = network.steps(velocity, clock.step, 0 if frozen else 1)
     wiring = _Wiring.of(network, delays, terms, frozen)
 
-    courses, where, into, targets = _stimuli(model, network, clock, stimuli, scheme, batch, number)
+    courses, first, where, into, targets = _stimuli(
+        model, network, clock, stimuli, scheme, batch, number
+    )
     record = (model.output.name,) if record is None else tuple(record)
     for name in record:
         model.get_output(name)
@@ -241,6 +244,7 @@ def integrate(
         stacked([s[:, None] for s in strengths])[:, 0],
         pad(_random.keys(seed, stream, index, trial), 1, np.uint32),
         courses if not padding else pad(courses, 1),
+        first,
         where if not padding else pad(where, 1, np.int64),
         into,
         wiring.own.astype(number),
@@ -261,7 +265,10 @@ def integrate(
     )
     output = np.empty((len(record), batch + padding, nodes, clock.n_samples), number)
     last = np.empty((len(model.states), nodes, batch + padding), number)
-    _launch(compile_kernel(plan), (batch + padding) // LANES, arguments, output, last)
+    try:
+        _launch(compile_kernel(plan), (batch + padding) // LANES, arguments, output, last)
+    except NumbaError as error:
+        raise InputError(f"model {model.name}: Numba cannot compile it: {error}") from error
     outputs = {name: output[r, :batch] for r, name in enumerate(record)}
     diverged = np.asarray(~np.isfinite(last[..., :batch]).all(axis=(0, 1)))
     at = np.full(batch, np.nan)
@@ -472,22 +479,26 @@ def _stimuli(
     scheme: str,
     batch: int,
     number: Any,
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-    """Return time courses (stimulus, batch, time), their nodes, places of targets, targets."""
+) -> tuple[NDArray[Any], int, NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Return time courses (stimulus, batch, time) from a first moment on, where they enter."""
     if not stimuli:
-        nothing = np.zeros((0, batch, 1), number), np.zeros((0, batch), np.int64)
+        nothing = np.zeros((0, batch, 1), number), 0, np.zeros((0, batch), np.int64)
         return *nothing, np.zeros(0, np.int64), ()
     times = clock.step_times
     if scheme == "rk4":
         times = np.linspace(times[0], times[-1], 2 * len(times) - 1)
+    stimuli = [stimulus.on(clock.step_times) for stimulus in stimuli]
+    windows = [stimulus.window(times) for stimulus in stimuli]
+    window = min(first for first, _ in windows), max(last for _, last in windows)
     courses, where, into = [], [], []
     targets = tuple(dict.fromkeys(model.get_target(s.target) for s in stimuli))
     for stimulus in stimuli:
-        courses.append(stimulus.on(clock.step_times).courses(times, batch, number))
+        courses.append(stimulus.courses(times, batch, number, window))
         where.append(stimulus.places(network.nodes, batch))
         into.append(targets.index(model.get_target(stimulus.target)))
     return (
         np.stack(courses) if len(courses) > 1 else courses[0][None],
+        window[0],
         np.ascontiguousarray(np.stack(where)),
         np.asarray(into),
         targets,

@@ -22,7 +22,7 @@ from platformdirs import user_cache_dir
 
 from nmm_infer.models import Model
 from nmm_infer.simulation import _lanes, _math, noise
-from nmm_infer.simulation._lanes import LANES, UNROLL
+from nmm_infer.simulation._lanes import LANES
 from nmm_infer.simulation.precision import translate
 
 __all__ = ["Plan", "Scheme", "compile_kernel"]
@@ -207,7 +207,7 @@ class _Writer:
             lines += [
                 "for n in range(nodes):",
                 f"    weighted_sum(w_flat, sent_flat, now_place, now_weight, {place}, 0, 0,",
-                f"                 now_start[{k}, n], now_start[{k}, n + 1], False)",
+                f"                 now_start[{k}, n], now_start[{k}, n + 1])",
             ]
         return lines
 
@@ -226,7 +226,7 @@ class _Writer:
                 "for n in range(nodes):",
                 f"    {total}(w_flat, ring_flat, late_place, late_weight, {place},",
                 f"    {' ' * len(total)} {shift},",
-                f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1], False)",
+                f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1])",
             ]
         return lines
 
@@ -241,21 +241,22 @@ class _Writer:
         stride = 2 if self.plan.scheme == "rk4" else 1
         lines = []
         for moment, first in enumerate(self.external):
-            at = f"{stride} * step + {moment}"
             lines += [
+                f"at = {stride} * step + {moment} - window",
+                "if at < 0 or at > silent:",
+                "    at = silent",
                 "if alike:",
                 "    for q in range(into.size):",
                 f"        n = where[q, start] * {self.rows} + {first} + into[q]",
-                f"        weighted_sum(w_flat, course_flat, origin, unit, n * {LANES},",
-                f"                     (q * course.shape[1] + {at}) * {LANES}, 0, 0, {UNROLL}, "
-                "not fresh_row[q])",
+                f"        copy_lanes(w_flat, n * {LANES}, course_flat,",
+                f"                   (q * course.shape[1] + at) * {LANES}, not fresh_row[q])",
                 "else:",
                 "    for q in range(into.size):",
                 f"        for l in range({LANES}):",
                 f"            w[where[q, start + l], {first} + into[q], l] = F(0.0)",
                 "    for q in range(into.size):",
                 f"        for l in range({LANES}):",
-                f"            w[where[q, start + l], {first} + into[q], l] += course[q, {at}, l]",
+                f"            w[where[q, start + l], {first} + into[q], l] += course[q, at, l]",
             ]
         return lines
 
@@ -440,7 +441,6 @@ class _Writer:
         return _TEMPLATE.format(
             F=plan.dtype,
             LANES=LANES,
-            UNROLL=UNROLL,
             ROWS=self.rows,
             SENT=max(len(plan.sent), 1),
             K=len(self.model.constants),
@@ -467,9 +467,9 @@ F = np.{F}
 
 
 @compiled
-def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, keys, stimulus, where,
-           into, own, now_start, now_place, now_weight, late_start, late_source, late_weight,
-           late_delay, slots, taps, dt, lead, settle, every, total, output, last):
+def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, keys, stimulus,
+           window, where, into, own, now_start, now_place, now_weight, late_start, late_source,
+           late_weight, late_delay, slots, taps, dt, lead, settle, every, total, output, last):
     wide_vectors()
     nodes = initial.shape[1]
     many = 1 if constants.shape[1] > 1 else 0
@@ -478,28 +478,28 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
     half = F(0.5) * dt
     sixth = dt / F(6.0)
     per_root_dt = F(1.0) / F(np.sqrt(dt))
-    w = np.zeros((nodes, {ROWS}, {LANES}), F)
-    c = np.empty((constants.shape[1], {K}, {LANES}), F)
-    g = np.empty((strength.shape[0], {LANES}), F)
-    sent = np.empty(({SENT}, nodes, {LANES}), F)
-    ring = np.empty((slots * {TWICE}, {SENT}, nodes, {LANES}), F)
+    w = on_lines((nodes, {ROWS}, {LANES}), F)
+    c = on_lines((constants.shape[1], {K}, {LANES}), F)
+    g = on_lines((strength.shape[0], {LANES}), F)
+    sent = on_lines(({SENT}, nodes, {LANES}), F)
+    ring = on_lines((slots * {TWICE}, {SENT}, nodes, {LANES}), F)
     late_place = np.empty(late_source.size * {WIDTH}, np.int32)
-    fresh = np.zeros((output.shape[0], nodes, taps.shape[1], {LANES}), F)
-    partial = np.zeros((output.shape[0], nodes, taps.shape[0] + 1, {LANES}), F)
+    fresh = on_lines((output.shape[0], nodes, taps.shape[1], {LANES}), F)
+    partial = on_lines((output.shape[0], nodes, taps.shape[0] + 1, {LANES}), F)
     taps_flat = taps.reshape(-1)
     key = np.empty((2, {LANES}), np.uint32)
-    course = np.empty((stimulus.shape[0], stimulus.shape[2], {LANES}), F)
+    silent = stimulus.shape[2]
+    course = on_lines((stimulus.shape[0], silent + 1, {LANES}), F)
     course_flat = course.reshape(-1)
-    origin = np.zeros({UNROLL}, np.int32)
-    unit = np.zeros({UNROLL}, F)
-    unit[0] = F(1.0)
     fresh_row = np.empty(stimulus.shape[0], np.bool_)
     w_flat, sent_flat, ring_flat = w.reshape(-1), sent.reshape(-1), ring.reshape(-1)
     fresh_flat, partial_flat = fresh.reshape(-1), partial.reshape(-1)
     for block in range(begin, end):
         start = block * {LANES}
         w[:] = F(0.0)
+        fresh[:] = F(0.0)
         partial[:] = F(0.0)
+        course[:, silent] = F(0.0)
         for l in range({LANES}):
             key[0, l] = keys[0, start + l]
             key[1, l] = keys[1, start + l]
@@ -519,8 +519,8 @@ def kernel(lanes, begin, end, initial, constants, drive, amplitude, strength, ke
             for l in range({LANES}):
                 if where[q, start + l] != where[q, start]:
                     alike = False
-            for at in range(stimulus.shape[2]):
-                for l in range({LANES}):
+            for l in range({LANES}):
+                for at in range(silent):
                     course[q, at, l] = stimulus[q, start + l, at]
         phase = number = head = 0
 {before}
@@ -592,6 +592,8 @@ def _load(name: str, source: str) -> Callable[..., None]:
     module.compiled = numba.njit(cache=True, **_FAST)
     module.standard_normal = noise.standard_normal
     module.wide_vectors = _lanes.wide_vectors
+    module.on_lines = _lanes.on_lines
+    module.copy_lanes = _lanes.copy_lanes
     module.weighted_sum = _lanes.weighted_sum
     module.smooth = _lanes.smooth
     module.weighted_gather = _lanes.weighted_gather

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +38,20 @@ class Stimulus(ABC):
 
     @abstractmethod
     def courses(
-        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+        self,
+        times: NDArray[np.float64],
+        batch: int,
+        dtype: Any = np.float32,
+        window: tuple[int, int] | None = None,
     ) -> NDArray[Any]:
-        """Return rates in 1/s at equally spaced ``times`` [s], shape (batch, time)."""
+        """Return rates in 1/s at equally spaced ``times`` [s], shape (batch, time).
+
+        With a ``window`` only those at ``times[first:last]``, with the same bits.
+        """
+
+    def window(self, times: NDArray[np.float64]) -> tuple[int, int]:
+        """Return the first place in ``times``, and the one after the last, of a rate not zero."""
+        return 0, len(times)
 
     def on(self, times: NDArray[np.float64]) -> Stimulus:
         """Return the stimulus for a clock with these ``step_times``."""
@@ -101,7 +113,11 @@ class Course(Stimulus):
         return replace(self, times=times)
 
     def courses(
-        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+        self,
+        times: NDArray[np.float64],
+        batch: int,
+        dtype: Any = np.float32,
+        window: tuple[int, int] | None = None,
     ) -> NDArray[Any]:
         """See :class:`Stimulus`."""
         rates = np.atleast_2d(np.asarray(self.rates, dtype=float))
@@ -114,8 +130,9 @@ class Course(Stimulus):
             raise InputError(
                 f"stimulus: {rates.shape[1]} samples need as many increasing times, got {own.size}"
             )
-        rows = [np.interp(times, own, row, left=0.0, right=0.0) for row in rates]
-        return np.array(np.broadcast_to(np.asarray(rows, dtype=dtype), (batch, len(times))))
+        first, last = window or (0, len(times))
+        rows = [np.interp(times[first:last], own, row, left=0.0, right=0.0) for row in rates]
+        return np.array(np.broadcast_to(np.asarray(rows, dtype=dtype), (batch, last - first)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,19 +153,31 @@ class Pulse(Stimulus):
     amplitude: ArrayLike = 0.0
     duration: float = 0.01
 
+    def window(self, times: NDArray[np.float64]) -> tuple[int, int]:
+        """See :class:`Stimulus`."""
+        self._check(times)
+        return _reached(times, self.onset, self.duration)
+
+    def _check(self, times: NDArray[np.float64]) -> None:
+        if not times[1] - times[0] <= self.duration < np.inf:
+            raise InputError("stimulus: a pulse must last for one step at least")
+
     def courses(
-        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
+        self,
+        times: NDArray[np.float64],
+        batch: int,
+        dtype: Any = np.float32,
+        window: tuple[int, int] | None = None,
     ) -> NDArray[Any]:
         """See :class:`Stimulus`."""
+        self._check(times)
         onset, amplitude = _pulses(self.onset, self.amplitude, batch)
         step = times[1] - times[0]
-        if not step <= self.duration < np.inf:
-            raise InputError("stimulus: a pulse must last for one step at least")
         # Whole steps, so that every pulse has the same area.
         first = np.rint((onset - times[0]) / step)
         last = first + np.rint(self.duration / step)
-        place = np.arange(len(times))
-        result = np.zeros((batch, len(times)), dtype)
+        place = np.arange(*(window or (0, len(times))))
+        result = np.zeros((batch, len(place)), dtype)
         for column in range(onset.shape[1]):
             inside = (place >= first[:, column, None]) & (place < last[:, column, None])
             result += np.where(inside, amplitude[:, column, None], 0.0).astype(dtype)
@@ -185,35 +214,66 @@ class Volley(Stimulus):
     width: float = 0.005
     order: float = 7.0
 
-    def courses(
-        self, times: NDArray[np.float64], batch: int, dtype: Any = np.float32
-    ) -> NDArray[Any]:
+    def window(self, times: NDArray[np.float64]) -> tuple[int, int]:
         """See :class:`Stimulus`."""
+        self._check()
+        longest = max(self._support(kind) for kind in _NEGLIGIBLE)
+        return _reached(times, self.onset, longest * self.order * self.width)
+
+    def _check(self) -> None:
         if not (0 < self.width < np.inf and 0 < self.order < np.inf):
             raise InputError("stimulus: width and order of a volley must be positive and finite")
+
+    def _support(self, kind: str) -> float:
+        """Return when a volley is over, in units of its rise: t**n exp(n (1 - t)) = negligible."""
+        support = 1.0
+        for _ in range(200):
+            support = 1.0 - math.log(_NEGLIGIBLE[kind]) / self.order + math.log(support)
+        return support
+
+    def courses(
+        self,
+        times: NDArray[np.float64],
+        batch: int,
+        dtype: Any = np.float32,
+        window: tuple[int, int] | None = None,
+    ) -> NDArray[Any]:
+        """See :class:`Stimulus`."""
+        self._check()
         onset, amplitude = _pulses(self.onset, self.amplitude, batch)
-        result = np.zeros((batch, len(times)), dtype)
+        first, last = window or (0, len(times))
+        result = np.zeros((batch, last - first), dtype)
         number = result.dtype.type
         add = _add_volleys if number is np.float32 else _add_volleys_64
-        support = 1.0  # in units of the rise; solves t**n exp(n (1 - t)) = negligible
-        for _ in range(200):
-            least = _NEGLIGIBLE[result.dtype.name]
-            support = 1.0 - np.log(least) / self.order + np.log(support)
         add(
-            result, times[0], times[1] - times[0], onset, amplitude,
-            number(self.order * self.width), number(self.order), support,
+            result, first, times[0], times[1] - times[0], onset, amplitude,
+            number(self.order * self.width), number(self.order),
+            self._support(result.dtype.name),
         )  # fmt: skip
         return result
+
+
+def _reached(times: NDArray[np.float64], onset: ArrayLike, duration: float) -> tuple[int, int]:
+    """Return the places of equally spaced times that pulses of this duration can reach."""
+    onset, step = _finite("onset", onset), times[1] - times[0]
+    begin = np.clip((onset.min(initial=np.inf) - times[0]) / step - 1, 0, len(times))
+    end = np.clip((onset.max(initial=-np.inf) + duration - times[0]) / step + 3, 0, len(times))
+    return int(begin), max(int(begin), int(end))
+
+
+def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=float)
+    if not np.isfinite(array).all():
+        raise InputError(f"stimulus: {name} must be finite")
+    return array
 
 
 def _pulses(
     onset: ArrayLike, amplitude: ArrayLike, batch: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return onsets and amplitudes, both of shape (batch, pulse)."""
-    parts = [np.asarray(v, dtype=float) for v in (onset, amplitude)]
+    parts = [_finite("onset", onset), _finite("amplitude", amplitude)]
     for name, part in zip(("onset", "amplitude"), parts, strict=True):
-        if not np.isfinite(part).all():
-            raise InputError(f"stimulus: {name} must be finite")
         if part.ndim > 2 or (part.ndim and part.shape[0] not in (1, batch)):
             raise InputError(f"stimulus: {name} of shape {part.shape} does not fit {batch} runs")
     wide = [part[:, None] if part.ndim == 1 else np.atleast_2d(part) for part in parts]
@@ -229,18 +289,19 @@ def _writer(number: Any, exp: Any, log: Any) -> Any:
     """Compile the sum of volleys in one precision."""
 
     @numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-    def add_volleys(result, begin, step, onset, amplitude, rise, order, support):  # type: ignore[no-untyped-def]
+    def add_volleys(result, origin, begin, step, onset, amplitude, rise, order, support):  # type: ignore[no-untyped-def]
         one = number(1.0)
         relative = number(step / rise)
         for i in range(result.shape[0]):
             for p in range(onset.shape[1]):
                 first = max(int(np.floor((onset[i, p] - begin) / step)) + 1, 0)
-                last = min(first + int(support * rise / step) + 1, result.shape[1])
+                last = first + int(support * rise / step) + 1
                 t0 = number((begin + first * step - onset[i, p]) / rise)
                 q = number(amplitude[i, p])
-                part = result[i, first : max(first, last)]
+                low = max(first, origin)
+                part = result[i, low - origin : max(low, last) - origin]
                 for k in range(part.size):
-                    t = t0 + number(np.int32(k)) * relative
+                    t = t0 + number(np.int32(k + low - first)) * relative
                     part[k] += q * exp(order * (log(t) + one - t))
 
     return add_volleys
