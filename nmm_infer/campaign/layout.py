@@ -28,7 +28,7 @@ Block = dict[str, NDArray[Any]]
 #: A chunk is what is simulated, compressed and written at a time: large enough that its overhead
 #: is small, small enough for memory, for loss at an interruption, and for reading a few runs.
 _CHUNK_BYTES = 2**24
-_CHUNK_RUNS = 2**13
+_CHUNK_RUNS = 2**14
 #: Small campaigns have this many chunks, so that threads share the work and the bar moves ...
 _CHUNKS = 16
 #: ... but a chunk has not fewer runs than this, if they fit.
