@@ -11,11 +11,13 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks import simulators
 from experiments import main_job
 
 ROOT = Path(__file__).parents[1]
 TABLES = {
     "main_job": (main_job.table, ROOT / "experiments/results/main_job.json"),
+    "simulators": (simulators.table, ROOT / "benchmarks/results/simulators.json"),
 }
 
 
