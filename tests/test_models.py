@@ -511,6 +511,11 @@ def test_a_model_of_a_user_runs(tmp_path):
         (("def value(y):", "def value(y:"), "SyntaxError"),
         (("GAIN = 2", "GAIN = missing"), "NameError: name 'missing'"),
         (('name="{name}"', 'name="jansen_rit"'), "'jansen_rit' is registered already"),
+        (("- y),)", "- y), y)"), "derivative must return a tuple of 1 slopes (y), not 2 value(s)"),
+        (("return (a * (GAIN * drive - y),)", "return a * y"), "slopes (y), not 1 value(s)"),
+        (("return (a", "z = (a"), "derivative returns nothing"),
+        (("return y\n", "return y, y\n"), "value must return one number"),
+        (("limit(y) **", "limit() **"), "bounded fails at the default constants: TypeError"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path, change, message):
@@ -528,6 +533,15 @@ def test_a_broken_file_is_refused(tmp_path, change, message):
         (("np.tanh(x / 50)", "np.where(x > 0, x, 0)"), "'np.where' is neither"),
         (("np.tanh(x / 50)", "x ** 0.5"), "only the powers 2, 3 and 4"),
         (("np.tanh(x / 50)", "np.linalg.norm(x)"), "'np.linalg.norm' cannot be compiled"),
+        (("np.tanh(x / 50)", "missing * x"), "'missing' is not defined"),
+        (
+            ("    return np.tanh", "    for k in (1, 2):\n        x = k * x\n    return np.tanh"),
+            "'for'",
+        ),
+        (
+            ("    return np.tanh", "    if x > 9e9:\n        x = 'x'\n    return np.tanh"),
+            "model unsupported: it cannot be compiled: ",
+        ),
     ],
 )
 def test_what_cannot_be_compiled_is_named(tmp_path, change, message):

@@ -227,6 +227,8 @@ def test_nodes_that_do_not_fit_the_weights_are_refused():
         Network([Connection(ONES)], nodes=2)
     with pytest.raises(InputError, match="'a' stands where 'z'"):
         Network([Connection(named(ONES))], nodes=["z", "b", "c"])
+    with pytest.raises(InputError, match="two nodes are called 'a'"):
+        Network(nodes=["a", "b", "a"])
     with pytest.raises(InputError, match="needs a node"):
         Network(nodes=0)
 

@@ -12,7 +12,7 @@ from scipy import stats
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
-from nmm_infer.parameters import Prior
+from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.simulation import Clock
 from nmm_infer.study import Study
@@ -177,6 +177,11 @@ def test_what_a_task_needs(task: NetworkTask) -> None:
         rest = [p for p in task.prior.parameters if p.name != name]
         with pytest.raises(InputError, match=f"{name}.*is missing for a evoked|{name}.*missing"):
             replace(task, prior=Prior(rest))
+    for name, low in (("noise", -1.0), ("conduction_speed", 0.0)):
+        change = Parameter(name, "1", "uniform", low, 5.0)
+        changed = [change if p.name == name else p for p in task.prior.parameters]
+        with pytest.raises(InputError, match=f"prior.{name}: {low:g} 1 makes no sense"):
+            replace(task, prior=Prior(changed))
     extra = [*task.prior.parameters, replace(task.prior["A"], name="gamma_ray")]
     with pytest.raises(InputError, match="no parameter 'gamma_ray'"):
         replace(task, prior=Prior(extra))

@@ -99,16 +99,17 @@ def read_connectome(path: str | Path) -> xr.Dataset:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        why = "".join(str(error).splitlines()[:1])[:100]
         raise InputError(
             f"{path}: neither an archive of The Virtual Brain (.zip) nor netCDF (.nc) with weights "
-            f"and tract_lengths ({error})"
+            f"and tract_lengths ({why})"
         ) from error
     for name, matrix in connectome.data_vars.items():
         if not np.isfinite(matrix.values).all():
             row, column = np.argwhere(~np.isfinite(matrix.values))[0]
             raise InputError(
-                f"{path}: {name} is not finite from {matrix.coords['source'].values[column]!r} "
-                f"to {matrix.coords['target'].values[row]!r}"
+                f"{path}: {name} is not finite from '{matrix.coords['source'].values[column]}' "
+                f"to '{matrix.coords['target'].values[row]}'"
             )
     if (connectome["tract_lengths"].values < 0).any():
         raise InputError(f"{path}: tract lengths must not be negative")
@@ -131,6 +132,9 @@ def _read_netcdf(path: Path) -> xr.Dataset:
         matrix = connectome[variable]
         if set(matrix.dims) != {"target", "source"}:
             raise InputError(f"{variable} must have the dimensions target and source")
+        if matrix.sizes["target"] != matrix.sizes["source"]:
+            shape = matrix.sizes["target"], matrix.sizes["source"]
+            raise InputError(f"{variable} must be a square matrix (target, source), not {shape}")
         for dimension in ("target", "source"):
             if dimension not in matrix.coords:
                 raise InputError(f"the dimension {dimension} of {variable} has no names")
@@ -187,9 +191,9 @@ def row_normalised(weights: _Array) -> _Array:
     """
     values = np.asarray(weights, np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
-        raise InputError(f"weights must be a square matrix (target, source), not {values.shape}.")
+        raise InputError(f"weights must be a square matrix (target, source), not {values.shape}")
     if not np.isfinite(values).all() or (values < 0).any():
-        raise InputError("weights must be finite and not negative to be normalised by rows.")
+        raise InputError("weights must be finite and not negative to be normalised by rows")
     total = values.sum(axis=1, keepdims=True)
     scaled = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
     if isinstance(weights, xr.DataArray):

@@ -124,8 +124,8 @@ class Model:
     units of the publication; they may call other functions of their module. The engine writes them
     anew in the precision asked for and compiles them together with the network, so a model needs
     to know nothing of batches. The same functions work on NumPy arrays in float64, which is how
-    equilibria and Jacobians are found. Loops and ``if`` statements keep a kernel from being
-    vectorised: use conditional expressions.
+    equilibria and Jacobians are found. ``if`` statements keep a kernel from being vectorised: use
+    conditional expressions. ``for`` is not compiled.
 
     Examples
     --------
@@ -170,6 +170,37 @@ class Model:
         unknown = sorted(set(self.rates) - set(self.defaults))
         if unknown:
             raise InputError(f"{self.name}: rates names {unknown[0]!r}, which is no constant")
+        slopes = self._try("derivative", self.derivative)
+        found = len(slopes) if isinstance(slopes, tuple) else 1
+        if slopes is not None and (not isinstance(slopes, tuple) or found != len(self.states)):
+            raise InputError(
+                f"{self.name}: derivative must return a tuple of {len(self.states)} slopes "
+                f"({', '.join(self.state_names)}), not {found} value(s)"
+            )
+        for output in self.outputs:
+            if np.ndim(self._try(output.name, output.function)) > 0:
+                raise InputError(f"{self.name}: {output.name} must return one number")
+
+    def _try(self, what: str, function: Callable[..., Any]) -> Any:
+        """Return what a function returns at the default constants, all else being zero.
+
+        None if a name is unknown in it: the engine says so where it compiles it.
+        """
+        values = dict.fromkeys((*self.state_names, *self.targets), 0.0) | self.defaults
+        arguments = {n: np.float64(values[n]) for n in inspect.signature(function).parameters}
+        try:
+            with np.errstate(all="ignore"):
+                result = function(**arguments)
+        except (NameError, AttributeError):
+            return None
+        except Exception as error:
+            raise InputError(
+                f"{self.name}: {what} fails at the default constants: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if result is None:
+            raise InputError(f"{self.name}: {what} returns nothing")
+        return result
 
     def _check(self, what: str, function: Callable[..., Any], known: list[str]) -> None:
         for name in inspect.signature(function).parameters:

@@ -105,6 +105,14 @@ class NetworkTask:
                 f"prior: {missing[0]!r} is missing for a {self.kind} study "
                 '(distribution = "fixed" gives it a value)'
             )
+        for name, zero in (("noise", "negative"), ("conduction_speed", "zero or negative")):
+            if name in self.prior.names:
+                p = self.prior[name]
+                least = p.low if p.distribution in ("fixed", "uniform") else np.inf
+                if least < 0 or (least == 0 and name == "conduction_speed"):
+                    raise InputError(
+                        f"prior.{name}: {least:g} {p.unit} makes no sense: it is {zero}"
+                    )
         absent = [name for name in self.candidates if name not in self.regions]
         if absent or not self.candidates:
             raise InputError(f"no region {absent[:1]}; there are {', '.join(self.regions)}")

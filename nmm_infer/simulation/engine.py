@@ -156,6 +156,8 @@ def integrate(
         )
     drives = _by_target(model, "drive", drive, per_node)
     noises = _by_target(model, "noise", noise, per_node)
+    if any(values.min() < 0 for values in noises.values()):
+        raise InputError("noise: its intensity must not be negative")
     terms = resolve(network, model)
     strengths = [
         _fit(f"strength of {c.name}", g, (batch,), "(batch,)")
@@ -185,6 +187,10 @@ def integrate(
         model, network, clock, stimuli, scheme, batch, number
     )
     record = (model.output.name,) if record is None else tuple(record)
+    if not record:
+        raise InputError(
+            f"record: no output is named; {model.name} has at least {model.output.name}"
+        )
     for name in record:
         model.get_output(name)
     plan = Plan(
@@ -268,7 +274,8 @@ def integrate(
     try:
         _launch(compile_kernel(plan), (batch + padding) // LANES, arguments, output, last)
     except NumbaError as error:
-        raise InputError(f"model {model.name}: Numba cannot compile it: {error}") from error
+        why = next((x for x in str(error).splitlines() if x and "nopython" not in x), "")
+        raise InputError(f"model {model.name}: it cannot be compiled: {why}") from error
     outputs = {name: output[r, :batch] for r, name in enumerate(record)}
     diverged = np.asarray(~np.isfinite(last[..., :batch]).all(axis=(0, 1)))
     at = np.full(batch, np.nan)

@@ -131,6 +131,9 @@ class Network:
         self.n_nodes = 1 if size is None else size
         if self.n_nodes < 1:
             raise InputError("a network needs a node")
+        if known is not None and len(set(known)) < len(known):
+            twice = next(name for name in known if known.count(name) > 1)
+            raise InputError(f"two nodes are called {twice!r}")
         self.nodes = known or [f"node-{i}" for i in range(self.n_nodes)]
         self.edges = tuple(_edges(c, self.n_nodes) for c in self.connections)
         #: Delays below one step, as last counted by :meth:`steps`.

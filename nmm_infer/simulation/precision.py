@@ -61,6 +61,10 @@ class _Rewrite(ast.NodeTransformer):
             return node
         return self._resolve(self.known[node.id], node.id)
 
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self._fail("'for' cannot be compiled")
+        raise AssertionError
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         if isinstance(node.op, ast.Pow):
             power = node.right
