@@ -116,8 +116,8 @@ class Store:
                 f"{self.path} exists but is not a campaign store: choose another path"
             ) from error
         raise StoreMismatchError(
-            f"{self.path} was written by another study or version (its fingerprint differs): "
-            "delete it or choose another path"
+            f"{self.path} was written by another study, number of runs or version (its fingerprint "
+            "differs): delete it or choose another path"
         )
 
     @property
