@@ -115,8 +115,8 @@ def simulate(
     """Simulate a study's model with parameters from its prior."""
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output.absolute().parent}: no such folder to put the store in")
+    from nmm_infer.simulations import simulate_study
     from nmm_infer.study import Study
-    from nmm_infer.workflow import simulate_study
 
     plan = Study.read(study)
     if seed is not None:

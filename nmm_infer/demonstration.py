@@ -15,8 +15,9 @@ from nmm_infer.anatomy import template_head
 from nmm_infer.campaign import run
 from nmm_infer.observation import noise_from_level
 from nmm_infer.simulation import Clock
+from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
-from nmm_infer.workflow import Result, build_task, infer, with_truth
+from nmm_infer.workflow import Result, infer, with_truth
 
 __all__ = ["demo", "simulate_recording"]
 

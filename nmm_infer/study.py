@@ -17,12 +17,10 @@ from nmm_infer.anatomy import (
     single_column,
 )
 from nmm_infer.errors import InputError
-from nmm_infer.inference import DensitySettings
 from nmm_infer.models import Constant, Model, get_model, load_models
-from nmm_infer.networks import EncoderSettings
 from nmm_infer.observation import EvokedProtocol, Protocol, SpontaneousProtocol
 from nmm_infer.parameters import Parameter, Prior
-from nmm_infer.training import TrainingSettings
+from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
 __all__ = ["Budget", "ConnectomeSettings", "Study"]
 

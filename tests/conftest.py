@@ -34,8 +34,8 @@ from nmm_infer.observation import (
 )
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.scenarios import NetworkTask
+from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
-from nmm_infer.workflow import build_task
 
 CHANNELS = (  # noqa: SIM905 - a list of 32 strings is harder to read
     "Fp1 Fp2 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 CP5 CP1 CP2 CP6 "
@@ -206,9 +206,8 @@ def toy_posterior(
     toy: ToyObserver, lock: FileLock, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """A small network that has learned the closed-form problem."""
-    from nmm_infer.inference import DensitySettings, PosteriorEstimator, load_estimator
-    from nmm_infer.networks import EncoderSettings
-    from nmm_infer.training import TrainingSettings
+    from nmm_infer.inference import PosteriorEstimator, load_estimator
+    from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
     folder = _shared(tmp_path_factory) / "toy_posterior"
     with lock:  # the second worker reads what the first has learned

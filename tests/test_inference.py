@@ -17,7 +17,6 @@ from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
-    DensitySettings,
     Estimator,
     PosteriorEstimator,
     PosteriorMixin,
@@ -25,11 +24,10 @@ from nmm_infer.inference import (
     RidgeGaussian,
     load_estimator,
 )
-from nmm_infer.networks import EncoderSettings
 from nmm_infer.observation import Observer, View, observe
 from nmm_infer.parameters import Prior
 from nmm_infer.scenarios import NetworkTask
-from nmm_infer.training import TrainingSettings
+from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
 ONCE = TrainingSettings(epochs=1, batch_size=64)
 LSTM = EncoderSettings(width=8, layers=1, patch=8)

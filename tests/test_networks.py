@@ -7,7 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from nmm_infer.networks import BiLSTM, Encoder, EncoderSettings, Standardise, Transformer
+from nmm_infer.networks import BiLSTM, Encoder, Standardise, Transformer
+from nmm_infer.settings import EncoderSettings
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -15,8 +15,8 @@ from nmm_infer.errors import InputError
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.simulation import Clock
+from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
-from nmm_infer.workflow import build_task
 
 # A column at rest, weakly driven by noise: the linear range in which averages are exact.
 REST = {

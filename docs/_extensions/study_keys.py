@@ -12,12 +12,10 @@ _UNIT = re.compile(r", (Hz|s|uV)\b")
 
 
 def _models():
-    from nmm_infer.inference import DensitySettings
-    from nmm_infer.networks import EncoderSettings
     from nmm_infer.observation import EvokedProtocol, SpontaneousProtocol
     from nmm_infer.parameters import Parameter
+    from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
     from nmm_infer.study import Budget, ConnectomeSettings, PriorRange, Study
-    from nmm_infer.training import TrainingSettings
 
     study = Study.evoked()
     return {

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from sbi.inference.posteriors import DirectPosterior
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
 from nmm_infer.inference.base import Estimator, PosteriorMixin
 from nmm_infer.inference.regressor import Regressor
-from nmm_infer.networks import Encoder, EncoderSettings
+from nmm_infer.networks import Encoder
 from nmm_infer.observation import View
-from nmm_infer.training import TrainingSettings, train
+from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
+from nmm_infer.training import train
 
-__all__ = ["DensitySettings", "PosteriorEstimator"]
-
-
-class DensitySettings(BaseModel):
-    """The density estimator, built by sbi."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["nsf", "maf", "mdn"] = Field("nsf", description="sbi's name of the estimator")
-    transforms: int = Field(4, ge=1, description="transforms of a flow")
-    hidden: int = Field(64, ge=8, description="hidden units")
+__all__ = ["PosteriorEstimator"]
 
 
 def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:

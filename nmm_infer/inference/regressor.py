@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from nmm_infer.anatomy import Head
 from nmm_infer.inference.base import Estimator
-from nmm_infer.networks import Encoder, EncoderSettings
+from nmm_infer.networks import Encoder
 from nmm_infer.observation import Observation, Recording, Sequences, View
-from nmm_infer.training import TrainingSettings, train
+from nmm_infer.settings import EncoderSettings, TrainingSettings
+from nmm_infer.training import train
 
 __all__ = ["Regressor"]
 

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from nmm_infer.networks.recurrent import BiLSTM
 from nmm_infer.networks.standardise import Standardise
 from nmm_infer.networks.transformer import Transformer
+from nmm_infer.settings import EncoderSettings
 
-__all__ = ["Encoder", "EncoderSettings"]
-
-
-class EncoderSettings(BaseModel):
-    """Architecture of the encoder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    backbone: Literal["bilstm", "transformer"] = Field("bilstm", description="kind of backbone")
-    width: int = Field(64, ge=8, multiple_of=8, description="size of tokens and of the summary")
-    layers: int = Field(1, ge=1, description="layers of the backbone")
-    patch: int = Field(4, ge=1, description="steps of the sequence that make one token")
+__all__ = ["Encoder"]
 
 
 class Encoder(nn.Module):

@@ -1,5 +1,5 @@
 """The training loop."""
 
-from nmm_infer.training.loop import TrainingSettings, train
+from nmm_infer.training.loop import train
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["train"]

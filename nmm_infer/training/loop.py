@@ -16,30 +16,16 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from nmm_infer._progress import stage
 from nmm_infer.observation import View
+from nmm_infer.settings import TrainingSettings
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["train"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-class TrainingSettings(BaseModel):
-    """How networks are trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(30, ge=1, description="largest number of epochs")
-    patience: int = Field(8, ge=1, description="epochs without improvement before stopping")
-    batch_size: int = Field(256, ge=1, description="runs in one step of the optimiser")
-    learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="share of the campaign that chooses the best epoch"
-    )
 
 
 class _Module(lightning.LightningModule):

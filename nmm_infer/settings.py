@@ -1,0 +1,44 @@
+"""Settings of networks and training: what a study says of them, without the libraries they need."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["DensitySettings", "EncoderSettings", "TrainingSettings"]
+
+
+class EncoderSettings(BaseModel):
+    """Architecture of the encoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: Literal["bilstm", "transformer"] = Field("bilstm", description="kind of backbone")
+    width: int = Field(64, ge=8, multiple_of=8, description="size of tokens and of the summary")
+    layers: int = Field(1, ge=1, description="layers of the backbone")
+    patch: int = Field(4, ge=1, description="steps of the sequence that make one token")
+
+
+class TrainingSettings(BaseModel):
+    """How networks are trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(30, ge=1, description="largest number of epochs")
+    patience: int = Field(8, ge=1, description="epochs without improvement before stopping")
+    batch_size: int = Field(256, ge=1, description="runs in one step of the optimiser")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the campaign that chooses the best epoch"
+    )
+
+
+class DensitySettings(BaseModel):
+    """The density estimator, built by sbi."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["nsf", "maf", "mdn"] = Field("nsf", description="sbi's name of the estimator")
+    transforms: int = Field(4, ge=1, description="transforms of a flow")
+    hidden: int = Field(64, ge=8, description="hidden units")
