@@ -13,9 +13,9 @@ import numpy as np
 
 from nmm_infer import _threads
 from nmm_infer.campaign import PriorDesign, run
+from nmm_infer.runs import build_task
 from nmm_infer.scenarios import FeatureTask, NetworkTask
 from nmm_infer.simulation import Clock
-from nmm_infer.simulations import build_task
 from nmm_infer.study import ConnectomeSettings, PriorRange, Study
 
 __all__ = ["ONSET", "PRIOR", "measure", "table"]

@@ -22,8 +22,8 @@ from nmm_infer.demonstration import EVENT, simulate_recording
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.observation import Observer, observe
+from nmm_infer.runs import simulate_campaign
 from nmm_infer.study import Study
-from nmm_infer.workflow import simulate_campaign
 
 
 def interval(values: np.ndarray) -> dict[str, float]:

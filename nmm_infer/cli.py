@@ -115,7 +115,7 @@ def simulate(
     """Simulate a study's model with parameters from its prior."""
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output.absolute().parent}: no such folder to put the store in")
-    from nmm_infer.simulations import simulate_study
+    from nmm_infer.runs import simulate_study
     from nmm_infer.study import Study
 
     plan = Study.read(study)

@@ -14,8 +14,8 @@ from nmm_infer._progress import show_progress
 from nmm_infer.anatomy import template_head
 from nmm_infer.campaign import run
 from nmm_infer.observation import noise_from_level
+from nmm_infer.runs import build_task
 from nmm_infer.simulation import Clock
-from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
 from nmm_infer.workflow import Result, infer, with_truth
 

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from nmm_infer._progress import show_progress, stage
 from nmm_infer.anatomy import Head
-from nmm_infer.campaign import Campaign, PriorDesign, run
+from nmm_infer.campaign import Campaign, run
 from nmm_infer.diagnostics import calibrate, misspecification, predictive_check
 from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.inverse import inverse_operator, source_estimate
 from nmm_infer.observation import EvokedProtocol, Observation, Observer, Recording, observe
 from nmm_infer.parameters import Prior
-from nmm_infer.simulations import build_task
+from nmm_infer.runs import build_task, simulate_campaign
 from nmm_infer.study import Study
 
-__all__ = ["Result", "infer", "simulate_campaign", "with_truth"]
+__all__ = ["Result", "infer", "with_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -272,44 +272,6 @@ def infer(
             observer = Observer.like(observation, study.protocol, seed=study.seed)
             advance(1)
         return _infer(study, observation, observer, store)
-
-
-def simulate_campaign(
-    study: Study,
-    observation: Observation,
-    stream: str,
-    n: int,
-    store: str | Path | None = None,
-    *,
-    description: str = "Simulating",
-) -> Campaign:
-    """Run the study's simulations for an observation.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-    observation : Observation
-        Tells the regions and the number of trials in the average.
-    stream : str
-        ``"training"``, ``"calibration"``, ...: different streams share nothing.
-    n : int
-        Runs.
-    store : path, optional
-        See :func:`nmm_infer.campaign.run`.
-    description : str
-        Text of the progress bar.
-
-    Returns
-    -------
-    Campaign
-        Parameters and region signals.
-    """
-    task = build_task(
-        study, observation.head.regions, stream=stream, n_averages=observation.n_averages
-    )
-    design = PriorDesign(task.prior, n, seed=study.seed, stream=f"prior/{stream}")
-    return run(task, design, store, description=description)
 
 
 def _infer(study: Study, observation: Observation, observer: Observer, store: Any) -> Result:

@@ -33,8 +33,8 @@ from nmm_infer.observation import (
     noise_from_level,
 )
 from nmm_infer.parameters import Parameter, Prior
+from nmm_infer.runs import build_task
 from nmm_infer.scenarios import NetworkTask
-from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
 
 CHANNELS = (  # noqa: SIM905 - a list of 32 strings is harder to read

@@ -27,8 +27,8 @@ from nmm_infer.observation import (
     observe,
 )
 from nmm_infer.observation.conditioning import bandpass, resample_at, time_operator
+from nmm_infer.runs import build_task
 from nmm_infer.simulation import Clock
-from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
 
 BEFORE, AFTER = 0.4, 2.0  # s around the event in which a simulated response is known

@@ -13,9 +13,9 @@ from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
 from nmm_infer.parameters import Parameter, Prior
-from nmm_infer.scenarios import NetworkTask
+from nmm_infer.runs import build_task
+from nmm_infer.scenarios import FeatureTask, NetworkTask
 from nmm_infer.simulation import Clock
-from nmm_infer.simulations import build_task
 from nmm_infer.study import Study
 
 # A column at rest, weakly driven by noise: the linear range in which averages are exact.
@@ -214,3 +214,29 @@ def test_evoked_background_rests_without_noise(task: NetworkTask) -> None:
     spread = np.ptp(potential[..., before], axis=-1)
     spread[np.arange(len(focus)), focus] = 0.0
     assert (spread.max(axis=1) < 0.5).mean() > 0.95
+
+
+def test_features_are_those_of_the_time_series(task: NetworkTask) -> None:
+    theta = task.prior.sample(40, seed=3)
+    whole = run(task, theta).dataset
+    features = run(FeatureTask(task), theta).dataset["features"]
+    times = task.clock.sample_times
+    first = int(np.argmax(times >= 0))
+    focus = whole["focus"].values
+    series = whole["potential"].values[np.arange(40), focus].astype(float)
+    after = series[:, first:] - series[:, first - 1, None]
+    expected = {
+        "maximum": after.max(1),
+        "maximum_latency": times[first + after.argmax(1)],
+        "minimum": after.min(1),
+        "minimum_latency": times[first + after.argmin(1)],
+        "mean": after.mean(1),
+        "deviation": np.sqrt((after**2).mean(1)),
+    }
+    assert features["feature"].values.tolist() == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(features.sel(feature=name), values, rtol=1e-5, atol=1e-5)
+    assert after.max() > 0.1, "the stimulus does something"
+    np.testing.assert_array_equal(
+        run(FeatureTask(task), theta, chunk=7).dataset["features"], features
+    )

@@ -108,7 +108,8 @@ class NetworkTask:
         for name, zero in (("noise", "negative"), ("conduction_speed", "zero or negative")):
             if name in self.prior.names:
                 p = self.prior[name]
-                least = p.low if p.distribution in ("fixed", "uniform") else np.inf
+                positive = p.distribution in ("lognormal", "loguniform")
+                least = np.inf if positive else float(p.quantile(0.0))
                 if least < 0 or (least == 0 and name == "conduction_speed"):
                     raise InputError(
                         f"prior.{name}: {least:g} {p.unit} makes no sense: it is {zero}"

@@ -199,36 +199,29 @@ class _Writer:
             ]
         )
 
-    def gather_now(self) -> list[str]:
-        """Sum what arrives without delay, from ``sent``."""
+    def gather(self, rows: list[int], total: str, source: str, shift: str, edges: str) -> list[str]:
+        """Write the weighted sum over the edges of each connection, into one row for each."""
         lines = []
-        for k, row in enumerate(self.now):
-            place = f"(n * {self.rows} + {row}) * {LANES}"
+        for k, row in enumerate(rows):
             lines += [
                 "for n in range(nodes):",
-                f"    weighted_sum(w_flat, sent_flat, now_place, now_weight, {place}, 0, 0,",
-                f"                 now_start[{k}, n], now_start[{k}, n + 1])",
+                f"    {total}(w_flat, {source}_flat, {edges}_place, {edges}_weight,",
+                f"        (n * {self.rows} + {row}) * {LANES}, {shift},",
+                f"        {edges}_start[{k}, n], {edges}_start[{k}, n + 1])",
             ]
         return lines
 
+    def gather_now(self) -> list[str]:
+        """Sum what arrives without delay, from ``sent``."""
+        return self.gather(self.now, "weighted_sum", "sent", "0, 0", "now")
+
     def gather_late(self, arrived: int) -> list[str]:
         """Sum what arrives from the ring."""
-        if not self.plan.delayed:
-            return []
-        total = "weighted_gather" if self.plan.own_delays else "weighted_sum"
+        rows = [row[arrived] for row in self.late]
+        if not self.plan.own_delays:
+            return self.gather(rows, "weighted_sum", "ring", "head * sent.size, ring.size", "late")
         # Where every lane has its own delays, a ring that is there twice costs less than wrapping.
-        twice = self.plan.own_delays
-        shift = "(head + slots) * sent.size, 0" if twice else "head * sent.size, ring.size"
-        lines = []
-        for k, rows in enumerate(self.late):
-            place = f"(n * {self.rows} + {rows[arrived]}) * {LANES}"
-            lines += [
-                "for n in range(nodes):",
-                f"    {total}(w_flat, ring_flat, late_place, late_weight, {place},",
-                f"    {' ' * len(total)} {shift},",
-                f"    {' ' * len(total)} late_start[{k}, n], late_start[{k}, n + 1])",
-            ]
-        return lines
+        return self.gather(rows, "weighted_gather", "ring", "(head + slots) * sent.size, 0", "late")
 
     def stimulate(self) -> list[str]:
         """Write what the stimuli bring at the moments of a step.

@@ -1,4 +1,4 @@
-"""The simulations of a study."""
+"""The runs of a study: from what it says to a task, and to a campaign."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from nmm_infer._progress import show_progress
 from nmm_infer.campaign import Campaign, PriorDesign, run
 from nmm_infer.errors import InputError
-from nmm_infer.observation import EvokedProtocol
+from nmm_infer.observation import EvokedProtocol, Observation
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.simulation import Clock
 from nmm_infer.study import Study
 
-__all__ = ["build_task", "simulate_study"]
+__all__ = ["build_task", "simulate_campaign", "simulate_study"]
 
 
 def build_task(
@@ -38,8 +38,18 @@ def build_task(
         Trials in the average that a run stands for.
     candidates : tuple of str, optional
         Regions that may be the focus; without, the protocol's region or all of them.
-    network : int, optional
-        See :class:`NetworkTask`.
+    repeat : int, optional
+        See :class:`~nmm_infer.scenarios.NetworkTask`.
+
+    Returns
+    -------
+    NetworkTask
+        The network, its times and the prior, ready for a campaign.
+
+    Raises
+    ------
+    InputError
+        If the connectome lacks one of the regions.
     """
     protocol = study.protocol
     connectome = study.build_connectome()
@@ -71,6 +81,44 @@ def build_task(
         repeat=repeat,
         model_file=study.model_file,
     )
+
+
+def simulate_campaign(
+    study: Study,
+    observation: Observation,
+    stream: str,
+    n: int,
+    store: str | Path | None = None,
+    *,
+    description: str = "Simulating",
+) -> Campaign:
+    """Run the study's simulations for an observation.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    observation : Observation
+        Tells the regions and the number of trials in the average.
+    stream : str
+        ``"training"``, ``"calibration"``, ...: different streams share nothing.
+    n : int
+        Runs.
+    store : path, optional
+        See :func:`nmm_infer.campaign.run`.
+    description : str
+        Text of the progress bar.
+
+    Returns
+    -------
+    Campaign
+        Parameters and region signals.
+    """
+    task = build_task(
+        study, observation.head.regions, stream=stream, n_averages=observation.n_averages
+    )
+    design = PriorDesign(task.prior, n, seed=study.seed, stream=f"prior/{stream}")
+    return run(task, design, store, description=description)
 
 
 def simulate_study(
