@@ -10,11 +10,15 @@ from nmm_infer.anatomy.connectome import (
 )
 from nmm_infer.anatomy.head import Head
 from nmm_infer.anatomy.positions import Placement, place_electrodes
+from nmm_infer.anatomy.settings import HeadSettings
+from nmm_infer.anatomy.sources import Sources
 from nmm_infer.anatomy.template import template_head
 
 __all__ = [
     "Head",
+    "HeadSettings",
     "Placement",
+    "Sources",
     "desikan_killiany_connectome",
     "place_electrodes",
     "read_connectome",

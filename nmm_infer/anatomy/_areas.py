@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import dijkstra
 
-__all__ = ["patch_areas", "vertex_areas"]
+__all__ = ["mesh_graph", "nearest_used", "patch_areas", "vertex_areas"]
 
 
 def vertex_areas(coords: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -57,6 +59,39 @@ def patch_areas(source_space: dict[str, Any]) -> NDArray[np.float64]:
     if nearest is not None:
         areas = _sums(np.asarray(nearest, int), areas, areas.size)
     return areas[used]
+
+
+def mesh_graph(coords: NDArray[np.floating], faces: NDArray[np.integer]) -> sparse.csr_array:
+    """Give the lengths of a mesh's edges as a symmetric sparse matrix, in the unit of `coords`."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    lengths = np.linalg.norm(coords[edges[:, 0]] - coords[edges[:, 1]], axis=1)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    shape = (len(coords), len(coords))
+    return sparse.coo_array((np.tile(lengths, 2), both.T), shape=shape).tocsr()
+
+
+def nearest_used(graph: sparse.csr_array, used: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Find the nearest of some vertices along a mesh.
+
+    Parameters
+    ----------
+    graph : sparse array, shape (vertex, vertex)
+        From `mesh_graph`.
+    used : array of int
+        The vertices to choose from.
+
+    Returns
+    -------
+    array of int, shape (vertex,)
+        Position in `used`; -1 for vertices that no path leads to.
+    """
+    _, _, origin = dijkstra(
+        graph, directed=False, indices=used, min_only=True, return_predecessors=True
+    )
+    position = np.full(graph.shape[0] + 1, -1, np.int64)
+    position[used] = np.arange(len(used))
+    return np.asarray(position[np.where(origin < 0, graph.shape[0], origin)])
 
 
 def _sums(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Layers(NamedTuple):
     faces: NDArray[np.int64]
 
 
+@cache
 def template_layers() -> Layers:
     """Make inner skull, outer skull and outer skin of the template, 642 vertices each.
 
@@ -52,12 +54,15 @@ def template_layers() -> Layers:
     rays = (inner - centre) / reach[:, np.newaxis]
     gap = _exit_distance(centre, rays, 1000.0 * head["rr"], head["tris"]) - reach
     skull_thickness = SKULL_SHARE * np.minimum(gap, GAP_CAP_MM)
-    return Layers(
+    layers = Layers(
         inner,
         inner + skull_thickness[:, np.newaxis] * rays,
         inner + gap[:, np.newaxis] * rays,
         faces,
     )
+    for array in layers:
+        array.setflags(write=False)  # shared by all who ask
+    return layers
 
 
 def _inner_skull() -> dict[str, NDArray[np.float64]]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import mne
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from nmm_infer.anatomy._areas import patch_areas
+from nmm_infer.anatomy._checks import check_inside
 from nmm_infer.anatomy._labels import SUBJECT
+from nmm_infer.anatomy._matrix import forward_of_matrix
 from nmm_infer.anatomy._package_data import HEMIS, SURFACES, load_fsaverage5
+from nmm_infer.anatomy.sources import Sources
 from nmm_infer.errors import InputError
 
 __all__ = ["Head"]
@@ -24,57 +27,65 @@ _PER_AM_TO_PER_NAM = 1e-9
 _UNITS = {"eeg": "V/nAm", "mag": "T/nAm", "grad": "T/m/nAm"}
 _FSAVERAGE5_VERTICES = 10242
 _INFLATED_HALF_GAP_MM = 2.0
+_AXES = ("x", "y", "z")
+
+Regions = Sequence[mne.Label] | Mapping[str, ArrayLike]
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A fixed-orientation forward model and the cortical regions it is read through.
+    """A forward model and the regions it is read through.
 
-    Use `template_head` for a recording without anatomy, `Head.from_forward` for your own.
+    Use `template_head` for a recording without anatomy, `Head.from_forward` for your own forward
+    model, and `Head.from_leadfield` for a matrix.
 
     Parameters
     ----------
     forward : mne.Forward
-        Surface forward model, one moment a vertex along the outward surface normal, head
-        coordinates. `mne.convert_forward_solution` turns it back into free orientation.
+        Forward model in head coordinates. Of fixed orientation (one moment a source, along the
+        outward normal) where all sources are; else free, x, y and z of the head.
+    sources : Sources
+        Positions, normals, sizes and neighbours of its sources.
+    members : dict of str to array of int
+        Regions: the numbers of their sources.
     labels : list of mne.Label
-        The regions. With ``forward["src"]`` they go into `mne.extract_label_time_course`.
-    areas : array, shape (n_vertices,)
-        White-surface area of the patch that each source-space vertex stands for, mm², in the order
-        of the forward's columns (left hemisphere, then right).
-    leadfield : xarray.DataArray, dims (channel, region)
-        Signal per nAm of a region's total absolute moment, spread over the region with uniform
-        density along the outward normals: the area-weighted mean of its vertices' gains. Not
-        average-referenced. ``attrs["units"]`` is "V/nAm" for EEG.
+        Regions that are labels on the surfaces; with ``forward["src"]`` they go into
+        `mne.extract_label_time_course`.
     notes : tuple of str
         How this head came about: what a reader of the results should know.
     """
 
     forward: mne.Forward
+    sources: Sources
+    members: Mapping[str, NDArray[np.int64]]
     labels: list[mne.Label]
-    areas: NDArray[np.float64]
-    leadfield: xr.DataArray
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_forward(
         cls,
         forward: mne.Forward,
-        labels: Sequence[mne.Label],
+        regions: Regions | None = None,
         *,
+        orientation: Literal["fixed", "free"] = "fixed",
         notes: Iterable[str] = (),
     ) -> Head:
-        """Make a head of any surface forward model and any labels on its surface.
+        """Make a head of any forward model: surface, volume, discrete or mixed.
 
         Parameters
         ----------
         forward : mne.Forward
-            Surface forward model, free or fixed orientation; it is not changed. Fixed orientation
-            is made with `mne.convert_forward_solution`, along the mean normal of each patch where
-            the source space has patches.
-        labels : sequence of mne.Label
-            The regions. Labels without any vertex of the source space, and FreeSurfer's "unknown"
-            and "???", are left out, and a note says so.
+            Free or fixed orientation; it is not changed. Source spaces on surfaces are left
+            hemisphere, then right, and come before volumes, as MNE makes them.
+        regions : sequence of mne.Label, or dict of str to array of int, optional
+            Labels on the surfaces, or names with numbers of sources in the order of the forward
+            model. Volume source spaces that carry a name (``volume_label`` of
+            `mne.setup_volume_source_space`) are regions beside the labels. Labels without any
+            source, and FreeSurfer's "unknown" and "???", are left out, and a note says so. Without
+            regions, and without such names, each source is a region.
+        orientation : {"fixed", "free"}
+            Whether sources on surfaces have one moment, along the mean normal of their patch where
+            the source space has patches, or three. Those in volumes have three.
         notes : iterable of str
             First notes of the head.
 
@@ -85,45 +96,117 @@ class Head:
         Raises
         ------
         InputError
-            If the forward model has volume or discrete sources, or no label meets it.
+            If no label meets the forward model, a source number is out of range, a source lies
+            outside the electrodes' sphere, or the forward model is not in head coordinates.
         """
-        source_spaces = forward["src"]
-        if len(source_spaces) != 2 or any(space["type"] != "surf" for space in source_spaces):
+        if orientation not in ("fixed", "free"):
+            raise InputError(f"orientation is 'fixed' or 'free', not {orientation!r}.")
+        forward = _in_head_frame(forward)
+        fixed = forward["source_ori"] == mne.io.constants.FIFF.FIFFV_MNE_FIXED_ORI
+        on_surfaces = all(space["type"] == "surf" for space in forward["src"])
+        if fixed and orientation == "free":
             raise InputError(
-                "The forward model must have one surface source space a hemisphere: make it with "
-                "mne.setup_source_space, not with volume or discrete sources."
+                "The forward model has fixed orientation and holds nothing for free: compute it "
+                "anew, or read it without force_fixed."
             )
-        fixed = mne.convert_forward_solution(
-            forward, surf_ori=True, force_fixed=True, copy=True, verbose="error"
-        )
-        areas = np.concatenate([patch_areas(space) for space in fixed["src"]])
-        kept, left_out = _usable_labels(labels, fixed["src"])
+        if not fixed:
+            turn = on_surfaces and orientation == "fixed"
+            forward = mne.convert_forward_solution(
+                forward, surf_ori=turn, force_fixed=turn, verbose="error"
+            )
+        elif on_surfaces and forward["_orig_source_ori"] != forward["source_ori"]:
+            forward = mne.convert_forward_solution(
+                forward, surf_ori=True, force_fixed=True, verbose="error"
+            )
+        sources = Sources.of(forward, orientation=orientation)
+        check_inside(sources.positions, forward["info"])
+        members, labels, left_out = _members(regions, forward["src"], len(sources))
         said = tuple(notes)
         if left_out:
             said += (f"Labels without a source vertex, left out: {', '.join(left_out)}.",)
-        leadfield = _region_leadfield(fixed, _region_weights(kept, fixed["src"], areas))
-        leadfield = leadfield.assign_coords(
-            channel=list(fixed["sol"]["row_names"]), region=[label.name for label in kept]
-        )
-        return cls(fixed, kept, areas, leadfield, said)
+        return cls(forward, sources, members, labels, said)
 
-    def __post_init__(self) -> None:
-        n_sources = self.forward["nsource"]
-        if self.areas.shape != (n_sources,):
-            raise InputError(f"areas must have shape ({n_sources},), not {self.areas.shape}.")
-        if self.leadfield.dims != ("channel", "region"):
-            raise InputError(f"leadfield must be (channel, region), not {self.leadfield.dims}.")
+    @classmethod
+    def from_leadfield(
+        cls,
+        matrix: ArrayLike,
+        info: mne.Info,
+        positions: ArrayLike,
+        *,
+        normals: ArrayLike | None = None,
+        sizes: ArrayLike | None = None,
+        neighbours: Any = None,
+        regions: Mapping[str, ArrayLike] | None = None,
+        scale: float = 1.0,
+        notes: Iterable[str] = (),
+    ) -> Head:
+        """Make a head of a bare lead-field matrix.
+
+        Parameters
+        ----------
+        matrix : array_like, shape (channel, source) or (channel, 3 * source)
+            One column a source of fixed orientation (then `normals` are needed), or three, x, y
+            and z of the head after each other.
+        info : mne.Info
+            The channels, in the order of the rows, with positions in head coordinates.
+        positions : array_like, shape (source, 3)
+            Metres, head coordinates.
+        normals : array_like, shape (source, 3), optional
+            Directions of fixed sources.
+        sizes : array_like, shape (source,), optional
+            Area (mm²) or volume (mm³) that each source stands for; from the grid without.
+        neighbours : sparse array, shape (source, source), optional
+            Lengths of the paths between neighbours, mm; by distance without.
+        regions : dict of str to array of int, optional
+            See `from_forward`.
+        scale : float
+            What the matrix is multiplied by to be in V/Am or T/Am: 1e-6 for µV per Am, 1e9 for V
+            per nAm.
+        notes : iterable of str
+            First notes of the head.
+
+        Returns
+        -------
+        Head
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit, a value is not finite, channels lack positions, positions are not
+            metres, or a source lies outside the electrodes' sphere.
+        """
+        forward = forward_of_matrix(matrix, info, positions, normals, scale)
+        head = cls.from_forward(forward, regions, notes=notes)
+        sources = head.sources
+        if sizes is not None:
+            sizes = np.asarray(sizes, np.float64)
+            if sizes.shape != (len(sources),) or not (sizes > 0).all():
+                raise InputError(f"sizes: give {len(sources)} positive numbers.")
+            sources = dataclasses.replace(sources, sizes=sizes)
+        if neighbours is not None:
+            if neighbours.shape != (len(sources), len(sources)):
+                raise InputError(
+                    f"neighbours: shape {neighbours.shape} does not fit {len(sources)} sources."
+                )
+            sources = dataclasses.replace(sources, neighbours=neighbours.tocsr())
+        return dataclasses.replace(head, sources=sources)
 
     def __repr__(self) -> str:
         return (
-            f"<Head: {len(self.channels)} channels, {self.forward['nsource']} vertices, "
-            f"{len(self.labels)} regions>"
+            f"<Head: {len(self.channels)} channels, {len(self.sources)} sources, "
+            f"{len(self.members)} regions>"
         )
 
     @property
     def regions(self) -> list[str]:
-        """Names of the regions, in the order of `labels` and of the lead field."""
-        return [label.name for label in self.labels]
+        """Names of the regions, in the order of the lead field."""
+        return list(self.members)
+
+    @property
+    def free_regions(self) -> list[str]:
+        """Names of the regions whose sources have no normal: those of volumes."""
+        without = np.isnan(self.sources.normals[:, 0])
+        return [name for name, rows in self.members.items() if without[rows].any()]
 
     @property
     def channels(self) -> list[str]:
@@ -131,22 +214,194 @@ class Head:
         return list(self.forward["sol"]["row_names"])
 
     @property
-    def vertices(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Vertex numbers of the source space, left and right hemisphere."""
-        left, right = (np.asarray(space["vertno"], np.int64) for space in self.forward["src"])
-        return left, right
+    def vertices(self) -> list[NDArray[np.int64]]:
+        """Vertex numbers of each source space: left and right hemisphere, then volumes."""
+        return [np.asarray(space["vertno"], np.int64) for space in self.forward["src"]]
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """What each source stands for: mm² of cortex, or mm³."""
+        return self.sources.sizes
+
+    @cached_property
+    def gain(self) -> xr.DataArray:
+        """Signal of each source, dims (channel, component), in V/nAm (T/nAm) a moment.
+
+        A fixed source has one component, along its normal, a free one three, x, y and z of the
+        head; coordinates ``source`` and ``orientation`` say which. Not referenced.
+        """
+        data = _PER_AM_TO_PER_NAM * self.forward["sol"]["data"].astype(np.float64)
+        free, n = self.sources.free, len(self.sources)
+        if data.shape[1] == 3 * n:
+            vectors = data.reshape(len(data), n, 3)
+            along = np.einsum("csk,sk->cs", vectors, np.nan_to_num(self.sources.normals))
+            parts = np.where(free, 3, 1)
+            keep = np.repeat(free, parts)
+            gain = np.empty((len(data), int(parts.sum())))
+            gain[:, keep] = vectors[:, free].reshape(len(data), -1)
+            gain[:, ~keep] = along[:, ~free]
+            data = gain
+        return xr.DataArray(
+            data,
+            dims=("channel", "component"),
+            coords={"channel": self.channels, **self.sources.components.coords},
+            name="gain",
+            attrs={"units": self._unit, "long_name": "signal per nAm", "reference": "none"},
+        )
+
+    @cached_property
+    def leadfield(self) -> xr.DataArray:
+        """Signal per nAm of a region's total moment, dims (channel, region).
+
+        The moment is spread over the region with uniform density along the outward normals: the
+        area-weighted mean of its sources' gains (times the region's area it is the sum for a
+        density of one nAm/mm², see `density_leadfield`). A region of a volume has no normals and is
+        taken along its `directions`. Not referenced. ``attrs["units"]`` is "V/nAm" for EEG.
+        """
+        data = np.empty((len(self.channels), len(self.members)))
+        vectors, directions = self.vector_leadfield, self.directions.values
+        free = set(self.free_regions)
+        gain, first = self.gain.values, self._first
+        for k, (name, rows) in enumerate(self.members.items()):
+            if name in free:
+                data[:, k] = vectors.sel(region=name).values @ directions[k]
+            elif self.sources.free[rows[0]]:
+                moments = self._shares(rows)[:, np.newaxis] * self.sources.normals[rows]
+                columns = first[rows][:, np.newaxis] + np.arange(3)
+                data[:, k] = gain[:, columns.ravel()] @ moments.ravel()
+            else:
+                data[:, k] = gain[:, first[rows]] @ self._shares(rows)
+        return xr.DataArray(
+            data,
+            dims=("channel", "region"),
+            coords={"channel": self.channels, "region": self.regions},
+            name="leadfield",
+            attrs={
+                "units": self._unit,
+                "long_name": "signal per nAm of a region's total absolute moment",
+                "reference": "none (not average-referenced)",
+            },
+        )
+
+    @cached_property
+    def vector_leadfield(self) -> xr.DataArray:
+        """Signal per nAm along x, y and z, dims (channel, region, orientation).
+
+        Of the `free_regions` only, in their order; V/nAm or T/nAm.
+        """
+        names = self.free_regions
+        gain, first = self.gain.values, self._first
+        data = np.empty((len(self.channels), len(names), 3))
+        for k, name in enumerate(names):
+            rows = self.members[name]
+            for axis in range(3):
+                data[:, k, axis] = gain[:, first[rows] + axis] @ self._shares(rows)
+        return xr.DataArray(
+            data,
+            dims=("channel", "region", "orientation"),
+            coords={"channel": self.channels, "region": names, "orientation": list(_AXES)},
+            name="vector_leadfield",
+            attrs={"units": self._unit, "reference": "none"},
+        )
+
+    @property
+    def density_leadfield(self) -> xr.DataArray:
+        """Signal per unit of moment density, dims (channel, region), in V per nAm/mm².
+
+        The sum over a region's sources of gain times area (volume, per nAm/mm³, where free).
+        """
+        scaled = self.leadfield * self.region_sizes
+        scaled.attrs = {
+            **self.leadfield.attrs,
+            "units": f"{self._unit[0]}/(nAm/mm**2)",
+            "long_name": "signal per nAm/mm**2 of moment density",
+        }
+        return scaled.rename("density_leadfield")
+
+    @property
+    def region_sizes(self) -> xr.DataArray:
+        """Area (mm²) or volume (mm³) of each region, dims (region)."""
+        sizes = [self.sources.sizes[rows].sum() for rows in self.members.values()]
+        return xr.DataArray(sizes, dims="region", coords={"region": self.regions}, name="size")
+
+    @cached_property
+    def directions(self) -> xr.DataArray:
+        """Direction that `leadfield` takes for each region, dims (region, orientation).
+
+        For one of the `free_regions` that to which the sensors (less their mean) are most
+        sensitive, pointing up: a convention, since nothing is known of it; simulations draw
+        directions at random. NaN for regions on surfaces.
+        """
+        data = np.full((len(self.members), 3), np.nan)
+        for name in self.free_regions:
+            vectors = self.vector_leadfield.sel(region=name).values
+            direction = np.linalg.svd(vectors - vectors.mean(axis=0))[2][0]
+            data[self.regions.index(name)] = direction * (1.0 if direction[2] >= 0 else -1.0)
+        return xr.DataArray(
+            data,
+            dims=("region", "orientation"),
+            coords={"region": self.regions, "orientation": list(_AXES)},
+        )
 
     @property
     def region_weights(self) -> xr.DataArray:
-        """Share of a region's moment that each vertex carries, dims (region, vertex).
+        """Share of a region's moment that each source carries, dims (region, vertex).
 
-        Each row sums to 1: area over the region's area inside, 0 outside. The transpose times
-        region moments in nAm gives vertex moments in nAm, and
+        Each row sums to 1: size over the region's size inside, 0 outside. The transpose times
+        region moments in nAm gives source moments in nAm, and for fixed orientation
         ``leadfield = gain @ region_weights.T``.
         """
-        weights = _region_weights(self.labels, self.forward["src"], self.areas)
+        weights = np.zeros((len(self.members), len(self.sources)))
+        for row, rows in zip(weights, self.members.values(), strict=True):
+            row[rows] = self._shares(rows)
         return xr.DataArray(
             weights, dims=("region", "vertex"), coords={"region": self.regions}, name="weight"
+        )
+
+    @property
+    def region_positions(self) -> xr.DataArray:
+        """Centre of each region: the mean position of its moment, metres, head coordinates."""
+        places = [
+            self._shares(rows) @ self.sources.positions[rows] for rows in self.members.values()
+        ]
+        return xr.DataArray(
+            np.array(places),
+            dims=("region", "orientation"),
+            coords={"region": self.regions, "orientation": list(_AXES)},
+            attrs={"units": "m", "frame": "head"},
+        )
+
+    def project(self, moments: xr.DataArray) -> xr.DataArray:
+        """Carry region moments to the sensors.
+
+        Parameters
+        ----------
+        moments : xarray.DataArray, dims (..., region, time)
+            Moments in nAm, of the head's regions in any order. float32 stays float32.
+
+        Returns
+        -------
+        xarray.DataArray, dims (..., channel, time)
+            Signals in V or T, not referenced.
+
+        Raises
+        ------
+        InputError
+            If there is a region that the head does not have.
+        """
+        names = [str(name) for name in moments.coords["region"].values]
+        unknown = sorted(set(names) - set(self.regions))
+        if unknown:
+            raise InputError(f"The head has no region {unknown[0]!r}.")
+        leading = [dim for dim in moments.dims if dim not in ("region", "time")]
+        moments = moments.transpose(*leading, "region", "time")
+        leadfield = self.leadfield.sel(region=names).values.astype(moments.dtype)
+        kept = {k: v for k, v in moments.coords.items() if "region" not in v.dims}
+        return xr.DataArray(
+            leadfield @ moments.values,
+            dims=(*leading, "channel", "time"),
+            coords={**kept, "channel": self.channels},
+            attrs={"units": self._unit[0]},
         )
 
     def pick(self, channels: Sequence[str]) -> Head:
@@ -168,11 +423,16 @@ class Head:
         """
         names = list(channels)
         known = self.channels
-        for name in names:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=3)
-                hint = f" Did you mean {' or '.join(close)}?" if close else ""
-                raise InputError(f"The head has no channel {name!r}.{hint}")
+        unknown = [name for name in names if name not in known]
+        if len(unknown) > 1 and len(unknown) == len(names):
+            raise InputError(
+                f"The head has none of the channels asked for ({', '.join(names[:3])}, ...); it "
+                f"has {', '.join(known[:3])}, ...: the forward model is of another recording."
+            )
+        for name in unknown:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise InputError(f"The head has no channel {name!r}.{hint}")
         if not names or len(set(names)) != len(names):
             raise InputError("Name at least one channel, and each only once.")
         if names == known:
@@ -180,9 +440,11 @@ class Head:
         forward = mne.pick_channels_forward(
             self.forward, include=names, ordered=True, copy=True, verbose="error"
         )
-        return dataclasses.replace(
-            self, forward=forward, leadfield=self.leadfield.sel(channel=names)
-        )
+        picked = dataclasses.replace(self, forward=forward)
+        # The same numbers in every subset, and the same directions.
+        picked.__dict__["leadfield"] = self.leadfield.sel(channel=names)
+        picked.__dict__["directions"] = self.directions
+        return picked
 
     def surface(self, kind: str = "white") -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Give both hemispheres as one mesh, for plotting.
@@ -204,10 +466,13 @@ class Head:
         """
         if kind not in SURFACES:
             raise InputError(f"No surface {kind!r}: choose one of {', '.join(SURFACES)}.")
-        if self._on_fsaverage5():
+        spaces = [space for space in self.forward["src"] if space["type"] == "surf"]
+        if len(spaces) != 2:
+            raise InputError("This head has no cortical surfaces to draw.")
+        if _on_fsaverage5(spaces):
             meshes = [load_fsaverage5(kind, hemi) for hemi in HEMIS]
         elif kind == "white":
-            meshes = [_own_mesh(space) for space in self.forward["src"]]
+            meshes = [_own_mesh(space) for space in spaces]
         else:
             raise InputError(
                 f"This head's forward model holds no {kind!r} surface: only 'white' can be drawn."
@@ -218,12 +483,38 @@ class Head:
             right = right - [right[:, 0].min() - _INFLATED_HALF_GAP_MM, 0.0, 0.0]
         return np.vstack([left, right]), np.vstack([left_faces, right_faces + len(left)])
 
-    def _on_fsaverage5(self) -> bool:
-        spaces = self.forward["src"]
-        return all(
-            space.get("subject_his_id") == SUBJECT and space["np"] == _FSAVERAGE5_VERTICES
-            for space in spaces
+    @property
+    def _unit(self) -> str:
+        kinds = sorted(set(self.forward["info"].get_channel_types(unique=True)))
+        return ", ".join(_UNITS.get(kind, kind) for kind in kinds)
+
+    @property
+    def _first(self) -> NDArray[np.int64]:
+        """Position of each source's first component in the gain."""
+        counts = np.where(self.sources.free, 3, 1)
+        return np.cumsum(counts) - counts
+
+    def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        sizes = self.sources.sizes[rows]
+        total = sizes.sum()
+        # A surface without area here: every vertex counts the same.
+        return sizes / total if total > 0 else np.full(len(rows), 1 / len(rows))
+
+
+def _in_head_frame(forward: mne.Forward) -> mne.Forward:
+    if forward["coord_frame"] != mne.io.constants.FIFF.FIFFV_COORD_HEAD:
+        raise InputError(
+            "The forward model is not in head coordinates: read it with mne.read_forward_solution, "
+            "which turns it."
         )
+    return forward
+
+
+def _on_fsaverage5(spaces: Sequence[dict[str, Any]]) -> bool:
+    return all(
+        space.get("subject_his_id") == SUBJECT and space["np"] == _FSAVERAGE5_VERTICES
+        for space in spaces
+    )
 
 
 def _own_mesh(space: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -234,60 +525,51 @@ def _own_mesh(space: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.in
     return 1000.0 * np.asarray(space["rr"], np.float64), np.asarray(faces, np.int64)
 
 
-def _usable_labels(
-    labels: Sequence[mne.Label], spaces: mne.SourceSpaces
-) -> tuple[list[mne.Label], list[str]]:
-    """Part the labels that meet the source space from the names of those that do not."""
+def _members(
+    regions: Regions | None, spaces: mne.SourceSpaces, n_sources: int
+) -> tuple[dict[str, NDArray[np.int64]], list[mne.Label], list[str]]:
+    """Find the sources of each region; also the labels used, and the names left out."""
+    if isinstance(regions, Mapping):
+        return _named_members(regions, n_sources), [], []
+    starts = np.cumsum([0, *(space["nuse"] for space in spaces)])
+    surfaces = [k for k, space in enumerate(spaces) if space["type"] == "surf"]
+    members: dict[str, NDArray[np.int64]] = {}
     kept, left_out = [], []
-    for label in labels:
-        used = spaces[HEMIS.index(label.hemi)]["vertno"] if label.hemi in HEMIS else []
-        anonymous = label.name.startswith(("unknown", "???"))
-        if anonymous or not np.isin(used, label.vertices).any():
+    for label in regions or ():
+        side = HEMIS.index(label.hemi) if label.hemi in HEMIS else len(surfaces)
+        used = spaces[surfaces[side]]["vertno"] if side < len(surfaces) else np.empty(0, int)
+        inside = np.flatnonzero(np.isin(used, label.vertices))
+        if label.name.startswith(("unknown", "???")) or not inside.size:
             left_out.append(label.name)
+        elif label.name in members:
+            raise InputError(f"Labels must have different names; twice here: {label.name}.")
         else:
+            members[label.name] = inside + starts[surfaces[side]]
             kept.append(label)
-    if not kept:
+    if regions and not kept:
         raise InputError(
             "None of the labels has a vertex in the forward model's source space: read both from "
             "the same subject."
         )
-    names = [label.name for label in kept]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"Labels must have different names; twice here: {', '.join(twice)}.")
-    return kept, left_out
+    for k, space in enumerate(spaces):
+        if space["type"] != "surf" and space.get("seg_name"):
+            members[str(space["seg_name"])] = np.arange(starts[k], starts[k + 1])
+    if not members:
+        members = {f"source-{k}": np.array([k]) for k in range(n_sources)}
+    return members, kept, left_out
 
 
-def _region_weights(
-    labels: Sequence[mne.Label], spaces: mne.SourceSpaces, areas: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Divide each vertex's area by its region's, shape (n_regions, n_vertices)."""
-    n_left = len(spaces[0]["vertno"])
-    weights = np.zeros((len(labels), len(areas)))
-    for row, label in zip(weights, labels, strict=True):
-        side = HEMIS.index(label.hemi)
-        inside = np.isin(spaces[side]["vertno"], label.vertices)
-        part = slice(None, n_left) if side == 0 else slice(n_left, None)
-        row[part][inside] = areas[part][inside]
-        total = row.sum()
-        if total > 0:
-            row /= total
-        else:  # a surface without area here: every vertex counts the same
-            row[part][inside] = 1.0 / inside.sum()
-    return weights
-
-
-def _region_leadfield(forward: mne.Forward, weights: NDArray[np.float64]) -> xr.DataArray:
-    """Sum the gains of each region's vertices by their weights, per nAm."""
-    gain = _PER_AM_TO_PER_NAM * forward["sol"]["data"].astype(np.float64)
-    kinds = sorted(set(forward["info"].get_channel_types(unique=True)))
-    return xr.DataArray(
-        gain @ weights.T,
-        dims=("channel", "region"),
-        name="leadfield",
-        attrs={
-            "units": ", ".join(_UNITS.get(kind, kind) for kind in kinds),
-            "long_name": "signal per nAm of a region's total absolute moment",
-            "reference": "none (not average-referenced)",
-        },
-    )
+def _named_members(
+    regions: Mapping[str, ArrayLike], n_sources: int
+) -> dict[str, NDArray[np.int64]]:
+    members = {}
+    for name, numbers in regions.items():
+        rows = np.unique(np.asarray(numbers, np.int64))
+        if not rows.size or rows[0] < 0 or rows[-1] >= n_sources:
+            raise InputError(
+                f"Region {name!r}: give numbers of sources from 0 to {n_sources - 1}, at least one."
+            )
+        members[name] = rows
+    if not members:
+        raise InputError("Name at least one region, or none at all.")
+    return members

