@@ -1,0 +1,94 @@
+"""Mistakes in geometry that would otherwise become wrong numbers."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+from numpy.typing import NDArray
+
+from nmm_infer.errors import InputError
+
+__all__ = ["MAX_RADIUS", "MIN_RADIUS", "check_inside", "check_metres", "fit_sphere", "is_position"]
+
+MIN_RADIUS, MAX_RADIUS = (
+    0.05,
+    0.16,
+)  # metres: no head's electrodes lie on a smaller or larger sphere
+
+
+def is_position(loc: NDArray[np.float64]) -> bool:
+    """Say whether a channel's location is one: finite and not all zero."""
+    return bool(np.isfinite(loc).all() and np.any(loc != 0))
+
+
+def fit_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float] | None:
+    """Fit a sphere by least squares: centre and radius; None where the points fix none."""
+    if len(points) < 4:
+        return None
+    mean = points.mean(axis=0)
+    centred = points - mean
+    size = np.sqrt((centred**2).sum(axis=1).mean())
+    if size == 0:
+        return None
+    design = np.column_stack([2 * centred / size, np.ones(len(points))])
+    if np.linalg.cond(design) > 1e4:
+        return None
+    solution = np.linalg.lstsq(design, ((centred / size) ** 2).sum(axis=1), rcond=None)[0]
+    radius = np.sqrt(solution[3] + solution[:3] @ solution[:3])
+    return mean + size * solution[:3], float(size * radius)
+
+
+def check_metres(points: NDArray[np.float64], what: str) -> None:
+    """Refuse places that are plainly not in metres.
+
+    Parameters
+    ----------
+    points : array, shape (n, 3)
+        Places that should be within a head.
+    what : str
+        Their name in the message, e.g. "electrode positions".
+    """
+    spread = float(np.median(np.linalg.norm(points - points.mean(axis=0), axis=1)))
+    if not len(points) or 0.01 < spread < 0.3:
+        return
+    for factor, unit in ((1e3, "millimetres"), (1e2, "centimetres"), (10.0, "decimetres")):
+        if 0.01 < spread / factor < 0.3:
+            raise InputError(
+                f"The {what} are {spread:.3g} m from their middle: they look like {unit}. Divide "
+                f"them by {factor:g}; metres are needed."
+            )
+    raise InputError(
+        f"The {what} are {spread:.3g} m from their middle, which is no head: metres are needed."
+    )
+
+
+def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
+    """Refuse sources that lie outside the sphere of the EEG electrodes, if there are electrodes.
+
+    Parameters
+    ----------
+    positions : array, shape (source, 3)
+        Metres, the frame of the electrodes.
+    info : mne.Info
+        Channels; of others than EEG nothing is asked.
+    """
+    if not np.isfinite(positions).all():
+        raise InputError("A source position is not finite.")
+    picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
+    places = np.array([info["chs"][k]["loc"][:3] for k in picks]).reshape(-1, 3)
+    places = places[[is_position(place) for place in places]] if len(places) else places
+    sphere = fit_sphere(places)
+    if len(positions) > 3:
+        check_metres(positions, "source positions")
+    if sphere is None:
+        return
+    centre, radius = sphere
+    reach = np.linalg.norm(positions - centre, axis=1)
+    outside = np.flatnonzero(reach > 1.05 * radius)
+    if outside.size:
+        k = int(outside[0])
+        raise InputError(
+            f"{outside.size} of {len(positions)} sources lie outside the head, source {k} for one: "
+            f"{1000 * reach[k]:.0f} mm from the centre of the electrodes' sphere, whose radius is "
+            f"{1000 * radius:.0f} mm. Sources and electrodes must be in one frame, in metres."
+        )
