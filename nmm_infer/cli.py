@@ -45,13 +45,19 @@ Keep = Annotated[
 
 @app.command()
 def infer(
-    recording: Annotated[Path, typer.Argument(help=".fif, .set, .edf, .bdf or .vhdr file.")],
+    recording: Annotated[
+        Path, typer.Argument(help=".fif, .set, .edf, .bdf or .vhdr file, or BIDS folder.")
+    ],
     output: Output,
     events: Annotated[
         str | None, typer.Option(help="Events to average over; spontaneous activity without.")
     ] = None,
     study: StudyFile = None,
     region: Region = None,
+    subject: Annotated[str | None, typer.Option(help="Of a BIDS folder: subject, as 01.")] = None,
+    session: Annotated[str | None, typer.Option(help="Of a BIDS folder: session.")] = None,
+    task: Annotated[str | None, typer.Option(help="Of a BIDS folder: task.")] = None,
+    run: Annotated[str | None, typer.Option(help="Of a BIDS folder: run.")] = None,
     estimator: Annotated[
         str, typer.Option(help="`study`: an estimator trained for this study.")
     ] = "study",
@@ -67,15 +73,15 @@ def infer(
         raise InputError(f"{recording}: no such file")
     from nmm_infer.observation import read_recording
     from nmm_infer.study import Study
-    from nmm_infer.workflow import infer as run
 
     plan = None if study is None else Study.read(study)
-    signals = read_recording(recording)
+    signals = read_recording(recording, subject=subject, session=session, task=task, run=run)
+    from nmm_infer.workflow import infer as infer_from
 
     def job(store: Path) -> Result:
-        return run(signals, plan, events=events, region=region, seed=seed, store=store)
+        return infer_from(signals, plan, events=events, region=region, seed=seed, store=store)
 
-    _run(job, output, keep_campaign, title=recording.name)
+    _run(job, output, keep_campaign, title="" if recording.is_dir() else recording.name)
 
 
 @app.command()
@@ -159,7 +165,10 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 
 def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title: str) -> None:
-    """Run a job beside the output folder, then put its results in place in one step."""
+    """Run a job beside the output folder, then put its results in place in one step.
+
+    Without a title the report has the name of the recording's file.
+    """
     from nmm_infer.report import write_results
 
     output = output.resolve()
@@ -172,7 +181,7 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
         except StoreMismatchError:  # left behind by an interrupted run of another study
             shutil.rmtree(aside)
             result = job(store)
-        write_results(result, aside, title=title)
+        write_results(result, aside, title=title or result.observation.source)
     except (InputError, OSError) as error:
         if not resumed:  # simulations of an interrupted run outlive a mistyped command
             shutil.rmtree(aside, ignore_errors=True)

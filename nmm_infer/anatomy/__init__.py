@@ -10,6 +10,7 @@ from nmm_infer.anatomy.connectome import (
 )
 from nmm_infer.anatomy.head import Head
 from nmm_infer.anatomy.positions import Placement, place_electrodes
+from nmm_infer.anatomy.sensors import SensorOperator
 from nmm_infer.anatomy.settings import HeadSettings
 from nmm_infer.anatomy.sources import Sources
 from nmm_infer.anatomy.template import template_head
@@ -18,6 +19,7 @@ __all__ = [
     "Head",
     "HeadSettings",
     "Placement",
+    "SensorOperator",
     "Sources",
     "desikan_killiany_connectome",
     "place_electrodes",

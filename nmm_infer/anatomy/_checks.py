@@ -14,6 +14,8 @@ MIN_RADIUS, MAX_RADIUS = (
     0.05,
     0.16,
 )  # metres: no head's electrodes lie on a smaller or larger sphere
+_AROUND = 2.2  # condition number: caps of 16 to 335 electrodes have 1.3 to 2
+_SLACK = 1.25  # of the radius: so far from a sphere is a head, seen by such a cap
 
 
 def is_position(loc: NDArray[np.float64]) -> bool:
@@ -21,8 +23,13 @@ def is_position(loc: NDArray[np.float64]) -> bool:
     return bool(np.isfinite(loc).all() and np.any(loc != 0))
 
 
-def fit_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float] | None:
-    """Fit a sphere by least squares: centre and radius; None where the points fix none."""
+def fit_sphere(
+    points: NDArray[np.float64], condition: float = 1e4
+) -> tuple[NDArray[np.float64], float] | None:
+    """Fit a sphere by least squares: centre and radius; None where the points fix none.
+
+    `condition` is the worst condition number of the problem, 1 for points all around.
+    """
     if len(points) < 4:
         return None
     mean = points.mean(axis=0)
@@ -31,14 +38,14 @@ def fit_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]
     if size == 0:
         return None
     design = np.column_stack([2 * centred / size, np.ones(len(points))])
-    if np.linalg.cond(design) > 1e4:
+    if np.linalg.cond(design) > condition:
         return None
     solution = np.linalg.lstsq(design, ((centred / size) ** 2).sum(axis=1), rcond=None)[0]
     radius = np.sqrt(solution[3] + solution[:3] @ solution[:3])
     return mean + size * solution[:3], float(size * radius)
 
 
-def check_metres(points: NDArray[np.float64], what: str) -> None:
+def check_metres(points: NDArray[np.float64], what: str, least: float = 0.01) -> None:
     """Refuse places that are plainly not in metres.
 
     Parameters
@@ -47,9 +54,13 @@ def check_metres(points: NDArray[np.float64], what: str) -> None:
         Places that should be within a head.
     what : str
         Their name in the message, e.g. "electrode positions".
+    least : float
+        Least median distance from their middle, metres; 0 for sources, which may be one place.
     """
+    if not len(points):
+        return
     spread = float(np.median(np.linalg.norm(points - points.mean(axis=0), axis=1)))
-    if not len(points) or 0.01 < spread < 0.3:
+    if least <= spread < 0.3:
         return
     for factor, unit in ((1e3, "millimetres"), (1e2, "centimetres"), (10.0, "decimetres")):
         if 0.01 < spread / factor < 0.3:
@@ -63,7 +74,9 @@ def check_metres(points: NDArray[np.float64], what: str) -> None:
 
 
 def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
-    """Refuse sources that lie outside the sphere of the EEG electrodes, if there are electrodes.
+    """Refuse sources that lie outside the sphere of the EEG electrodes, if these fix it well.
+
+    A few electrodes, or a cap over a part of the head, do not say where the head ends.
 
     Parameters
     ----------
@@ -77,14 +90,13 @@ def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
     picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
     places = np.array([info["chs"][k]["loc"][:3] for k in picks]).reshape(-1, 3)
     places = places[[is_position(place) for place in places]] if len(places) else places
-    sphere = fit_sphere(places)
-    if len(positions) > 3:
-        check_metres(positions, "source positions")
+    sphere = fit_sphere(places, _AROUND)
+    check_metres(positions, "source positions", least=0.0)
     if sphere is None:
         return
     centre, radius = sphere
     reach = np.linalg.norm(positions - centre, axis=1)
-    outside = np.flatnonzero(reach > 1.05 * radius)
+    outside = np.flatnonzero(reach > _SLACK * radius)
     if outside.size:
         k = int(outside[0])
         raise InputError(

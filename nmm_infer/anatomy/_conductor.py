@@ -14,8 +14,10 @@ from nmm_infer.errors import InputError
 
 __all__ = ["boundary_elements"]
 
+_TISSUES = ("brain", "skull", "scalp")
 _SURFACES = ("inner_skull", "outer_skull", "outer_skin")
-_MOST = 10.0  # S/m; cerebrospinal fluid has 1.8 (Baumann et al. 1997), metals above 1e6
+# S/m. Cerebrospinal fluid has 1.8 (Baumann et al. 1997, IEEE Trans. Biomed. Eng. 44:220-223).
+_MOST = 10.0
 
 
 def boundary_elements(layers: Layers, conductivity: tuple[float, ...]) -> mne.bem.ConductorModel:
@@ -23,7 +25,7 @@ def boundary_elements(layers: Layers, conductivity: tuple[float, ...]) -> mne.be
 
     MNE's linear collocation (de Munck 1992, IEEE Trans. Biomed. Eng. 39:986-990) with the isolated
     skull approach (Hämäläinen and Sarvas 1989, IEEE Trans. Biomed. Eng. 36:165-171) where the skull
-    conducts at most a tenth of what the scalp conducts.
+    conducts at most a tenth of what the brain conducts.
 
     Parameters
     ----------
@@ -43,12 +45,20 @@ def boundary_elements(layers: Layers, conductivity: tuple[float, ...]) -> mne.be
     InputError
         If there are neither three conductivities nor one, if one of them is not in (0, 10] S/m, or
         if a surface is not closed, not inside the next one, or not of a head's size.
+
+    Notes
+    -----
+    Three spheres of 78, 83 and 90 mm, .3, .006 and .3 S/m, 60 electrodes, average reference,
+    against the exact series (``tests/test_conductor.py``). With 2,562 vertices a layer, sources 10
+    mm below the inner skull come out up to 5 % too small, with an error of the topography (RDM) up
+    to .03; from 30 mm down it is 2 % and .012. With 642 vertices these are 15 % and .1, 7 % and
+    .04.
     """
-    names = _checked(conductivity)
+    _check(conductivity)
     with tempfile.TemporaryDirectory() as subjects_dir:
         folder = Path(subjects_dir) / SUBJECT / "bem"
         folder.mkdir(parents=True)
-        for name in names:
+        for name in _SURFACES[: len(conductivity)]:
             mne.write_surface(folder / f"{name}.surf", getattr(layers, name), layers.faces)
         try:
             model = mne.make_bem_model(
@@ -58,9 +68,10 @@ def boundary_elements(layers: Layers, conductivity: tuple[float, ...]) -> mne.be
                 subjects_dir=subjects_dir,
                 verbose="error",
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(
-                f"The layers make no conductor model: {error} Give closed surfaces in mm, each "
+                f"The layers make no conductor model ({reason}): give closed surfaces in mm, each "
                 "inside the next."
             ) from error
     for surface in model:  # FreeSurfer's files are big-endian; MNE's MEG code takes no such faces
@@ -68,19 +79,15 @@ def boundary_elements(layers: Layers, conductivity: tuple[float, ...]) -> mne.be
     return mne.make_bem_solution(model, verbose="error")
 
 
-def _checked(conductivity: tuple[float, ...]) -> tuple[str, ...]:
-    """Name the surfaces that the conductivities are for."""
+def _check(conductivity: tuple[float, ...]) -> None:
     if len(conductivity) not in (1, 3):
         raise InputError(
             f"conductivity has {len(conductivity)} values: give those of brain, skull and scalp, "
             "or that of the brain alone."
         )
-    names = _SURFACES[: len(conductivity)]
-    tissues = ("brain", "skull", "scalp")
-    for tissue, value in zip(tissues, conductivity, strict=False):
-        if not (np.isfinite(value) and 0.0 < value <= _MOST):
+    for tissue, value in zip(_TISSUES, conductivity, strict=False):
+        if not 0.0 < value <= _MOST:
             raise InputError(
                 f"conductivity of the {tissue} is {value} S/m: give a number above 0 and at most "
                 f"{_MOST:g} S/m."
             )
-    return names

@@ -39,7 +39,7 @@ def forward_of_matrix(
             f"The matrix is not finite for channel {info['ch_names'][row]!r}: leave it out."
         )
     _check_channels(info)
-    check_metres(places, "source positions")
+    check_metres(places, "source positions", least=0.0)
     if normals is None:
         directions = np.tile([0.0, 0.0, 1.0], (n_sources, 1))
     else:

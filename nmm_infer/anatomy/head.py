@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import mne
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from nmm_infer.anatomy._checks import check_inside
 from nmm_infer.anatomy._labels import SUBJECT
@@ -24,9 +26,10 @@ from nmm_infer.errors import InputError
 __all__ = ["Head"]
 
 _PER_AM_TO_PER_NAM = 1e-9
-_UNITS = {"eeg": "V/nAm", "mag": "T/nAm", "grad": "T/m/nAm"}
+_UNITS = {"eeg": "V", "mag": "T", "grad": "T/m"}
 _FSAVERAGE5_VERTICES = 10242
 _INFLATED_HALF_GAP_MM = 2.0
+_FSAVERAGE = re.compile(r"^(fsaverage)[3-6]$")
 _AXES = ("x", "y", "z")
 
 Regions = Sequence[mne.Label] | Mapping[str, ArrayLike]
@@ -121,6 +124,12 @@ class Head:
         sources = Sources.of(forward, orientation=orientation)
         check_inside(sources.positions, forward["info"])
         members, labels, left_out = _members(regions, forward["src"], len(sources))
+        for name, rows in members.items():
+            if len(set(sources.free[rows])) > 1:
+                raise InputError(
+                    f"Region {name!r} has sources on a surface, of fixed orientation, and sources "
+                    "in a volume, of free: divide it, or take orientation='free'."
+                )
         said = tuple(notes)
         if left_out:
             said += (f"Labels without a source vertex, left out: {', '.join(left_out)}.",)
@@ -180,15 +189,16 @@ class Head:
         sources = head.sources
         if sizes is not None:
             sizes = np.asarray(sizes, np.float64)
-            if sizes.shape != (len(sources),) or not (sizes > 0).all():
+            if sizes.shape != (len(sources),) or not (np.isfinite(sizes) & (sizes > 0)).all():
                 raise InputError(f"sizes: give {len(sources)} positive numbers.")
             sources = dataclasses.replace(sources, sizes=sizes)
         if neighbours is not None:
+            neighbours = sparse.csr_array(neighbours)
             if neighbours.shape != (len(sources), len(sources)):
                 raise InputError(
                     f"neighbours: shape {neighbours.shape} does not fit {len(sources)} sources."
                 )
-            sources = dataclasses.replace(sources, neighbours=neighbours.tocsr())
+            sources = dataclasses.replace(sources, neighbours=neighbours)
         return dataclasses.replace(head, sources=sources)
 
     def __repr__(self) -> str:
@@ -246,7 +256,7 @@ class Head:
             dims=("channel", "component"),
             coords={"channel": self.channels, **self.sources.components.coords},
             name="gain",
-            attrs={"units": self._unit, "long_name": "signal per nAm", "reference": "none"},
+            attrs={"units": self._units("/nAm"), "long_name": "signal per nAm", "reference": "none"},
         )
 
     @cached_property
@@ -277,7 +287,7 @@ class Head:
             coords={"channel": self.channels, "region": self.regions},
             name="leadfield",
             attrs={
-                "units": self._unit,
+                "units": self._units("/nAm"),
                 "long_name": "signal per nAm of a region's total absolute moment",
                 "reference": "none (not average-referenced)",
             },
@@ -301,7 +311,7 @@ class Head:
             dims=("channel", "region", "orientation"),
             coords={"channel": self.channels, "region": names, "orientation": list(_AXES)},
             name="vector_leadfield",
-            attrs={"units": self._unit, "reference": "none"},
+            attrs={"units": self._units("/nAm"), "reference": "none"},
         )
 
     @property
@@ -313,7 +323,7 @@ class Head:
         scaled = self.leadfield * self.region_sizes
         scaled.attrs = {
             **self.leadfield.attrs,
-            "units": f"{self._unit[0]}/(nAm/mm**2)",
+            "units": self._units("/(nAm/mm**2)"),
             "long_name": "signal per nAm/mm**2 of moment density",
         }
         return scaled.rename("density_leadfield")
@@ -395,13 +405,14 @@ class Head:
             raise InputError(f"The head has no region {unknown[0]!r}.")
         leading = [dim for dim in moments.dims if dim not in ("region", "time")]
         moments = moments.transpose(*leading, "region", "time")
-        leadfield = self.leadfield.sel(region=names).values.astype(moments.dtype)
+        dtype = np.result_type(moments.dtype, np.float32)
+        leadfield = self.leadfield.sel(region=names).values.astype(dtype)
         kept = {k: v for k, v in moments.coords.items() if "region" not in v.dims}
         return xr.DataArray(
             leadfield @ moments.values,
             dims=(*leading, "channel", "time"),
             coords={**kept, "channel": self.channels},
-            attrs={"units": self._unit[0]},
+            attrs={"units": self._units()},
         )
 
     def pick(self, channels: Sequence[str]) -> Head:
@@ -483,10 +494,9 @@ class Head:
             right = right - [right[:, 0].min() - _INFLATED_HALF_GAP_MM, 0.0, 0.0]
         return np.vstack([left, right]), np.vstack([left_faces, right_faces + len(left)])
 
-    @property
-    def _unit(self) -> str:
+    def _units(self, per: str = "") -> str:
         kinds = sorted(set(self.forward["info"].get_channel_types(unique=True)))
-        return ", ".join(_UNITS.get(kind, kind) for kind in kinds)
+        return ", ".join(_UNITS.get(kind, kind) + per for kind in kinds)
 
     @property
     def _first(self) -> NDArray[np.int64]:
@@ -538,6 +548,8 @@ def _members(
     for label in regions or ():
         side = HEMIS.index(label.hemi) if label.hemi in HEMIS else len(surfaces)
         used = spaces[surfaces[side]]["vertno"] if side < len(surfaces) else np.empty(0, int)
+        if side < len(surfaces):
+            _check_subject(label, spaces[surfaces[side]])
         inside = np.flatnonzero(np.isin(used, label.vertices))
         if label.name.startswith(("unknown", "???")) or not inside.size:
             left_out.append(label.name)
@@ -559,17 +571,31 @@ def _members(
     return members, kept, left_out
 
 
+def _check_subject(label: mne.Label, space: dict[str, Any]) -> None:
+    """Refuse a label of another person; fsaverage's vertices are numbered alike at all sizes."""
+    subjects = [
+        None if name is None else _FSAVERAGE.sub(r"\1", name)
+        for name in (label.subject, space.get("subject_his_id"))
+    ]
+    if None not in subjects and subjects[0] != subjects[1]:
+        raise InputError(
+            f"Label {label.name!r} is of subject {label.subject!r}, the forward model of "
+            f"{space['subject_his_id']!r}: read both from the same subject."
+        )
+
+
 def _named_members(
     regions: Mapping[str, ArrayLike], n_sources: int
 ) -> dict[str, NDArray[np.int64]]:
     members = {}
     for name, numbers in regions.items():
-        rows = np.unique(np.asarray(numbers, np.int64))
-        if not rows.size or rows[0] < 0 or rows[-1] >= n_sources:
+        rows = np.unique(np.asarray(numbers))
+        whole = rows.size and np.issubdtype(rows.dtype, np.integer)
+        if not whole or rows[0] < 0 or rows[-1] >= n_sources:
             raise InputError(
                 f"Region {name!r}: give numbers of sources from 0 to {n_sources - 1}, at least one."
             )
-        members[name] = rows
+        members[name] = rows.astype(np.int64)
     if not members:
         raise InputError("Name at least one region, or none at all.")
     return members

@@ -15,7 +15,7 @@ from nmm_infer.anatomy._checks import check_metres, fit_sphere, is_position
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
 from nmm_infer.errors import InputError
 
-__all__ = ["Placement", "place_electrodes", "standard_name", "template_positions"]
+__all__ = ["Placement", "fit_similarity", "place_electrodes", "standard_name", "template_positions"]
 
 _MONTAGE = "fsaverage_1005"
 _MIN_SHARED = 4
@@ -187,7 +187,7 @@ def _by_name(
     others = [name for name in channels if name not in named and name in recorded]
     shared = [name for name in named if name in recorded]
     if others and len(shared) >= _MIN_SHARED:
-        fitted = _similarity(
+        fitted = fit_similarity(
             np.array([recorded[name] for name in shared]),
             np.array([named[name] for name in shared]),
         )
@@ -232,7 +232,7 @@ def _by_position(
     return dict(zip(recorded, moved, strict=True)), [note]
 
 
-def _similarity(
+def fit_similarity(
     source: NDArray[np.float64], target: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float] | None:
     """Fit a similarity from source to target; give it and its median misfit (metres).

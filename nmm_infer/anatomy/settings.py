@@ -46,7 +46,8 @@ class HeadSettings:
     Raises
     ------
     InputError
-        If a conductivity or the size is not positive, or a length is negative or not finite.
+        If a conductivity or the size is not positive, a length is negative or not finite, or the
+        seed is negative.
     """
 
     brain: float = 0.3
@@ -75,8 +76,11 @@ class HeadSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= 50):
                 raise InputError(f"{name} must be between 0 and 50 mm, not {value}.")
-        if len(self.cap_shift) != 2 or not all(abs(mm) <= 50 for mm in self.cap_shift):
+        shift = np.asarray(self.cap_shift, np.float64)
+        if shift.shape != (2,) or not (np.abs(shift) <= 50).all():
             raise InputError(f"cap_shift is two numbers up to 50 mm, not {self.cap_shift}.")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, not {self.seed}.")
 
     @property
     def conductivity(self) -> tuple[float, float, float]:
@@ -123,6 +127,9 @@ class HeadSettings:
         -------
         list of HeadSettings
         """
+        for name, (low, high) in {"skull": skull, "size": size}.items():
+            if not 0 < low <= high:
+                raise InputError(f"{name} is a range of positive numbers, not {low} to {high}.")
         rng = _random.generator(seed, "heads")
         heads = []
         for number in range(n):

@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import mne
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nmm_infer.anatomy import Head
+from nmm_infer.anatomy.sensors import reference
+from nmm_infer.errors import InputError
 
-__all__ = ["Method", "RegionOperators", "inverse_operator", "region_operators", "source_estimate"]
+__all__ = [
+    "Method",
+    "RegionOperators",
+    "inverse_operator",
+    "lcmv_kernel",
+    "region_operators",
+    "source_estimate",
+    "source_kernel",
+]
 
-Method = Literal["eLORETA", "sLORETA"]
+Method = Literal["MNE", "dSPM", "sLORETA", "eLORETA"]
+_MOMENTS = ("MNE", "eLORETA")  # the others are scores without unit
 
 
 def inverse_operator(
-    head: Head, info: mne.Info, noise_cov: mne.Covariance
+    head: Head, info: mne.Info, noise_cov: mne.Covariance, *, depth: float | None = None
 ) -> mne.minimum_norm.InverseOperator:
-    """Return MNE's inverse operator: fixed orientation, no depth weighting.
+    """Return MNE's inverse operator, in the orientation of the head's sources.
 
-    Both eLORETA and sLORETA normalise depth themselves, so none is added.
+    Parameters
+    ----------
+    head : Head
+        Forward model of the channels of `info`; its sources are all fixed or all free.
+    info : mne.Info
+        Channels of the data.
+    noise_cov : mne.Covariance
+        Noise of the data.
+    depth : float, optional
+        Exponent of the depth weighting. eLORETA, sLORETA and dSPM normalise depth themselves, so
+        none is the default.
     """
+    free = bool(head.sources.free.all())
+    if not free and head.sources.free.any():
+        raise InputError(
+            "MNE has no inverse for sources of which some are fixed and others free: use "
+            "source_kernel."
+        )
     return mne.minimum_norm.make_inverse_operator(
-        info, head.forward, noise_cov, fixed=True, depth=None, verbose="error"
-    )
+        info, head.forward, noise_cov, fixed=not free, loose=1.0 if free else "auto", depth=depth,
+        verbose="error",
+    )  # fmt: skip
 
 
 def source_estimate(
@@ -34,28 +63,196 @@ def source_estimate(
     method: Method = "eLORETA",
     snr: float = 3.0,
 ) -> mne.SourceEstimate:
-    """Estimate source activity at every vertex.
+    """Estimate source activity at every source.
 
     Parameters
     ----------
     evoked : mne.Evoked
-        Sensor data in V, with an average-reference projector.
+        Sensor data in V (with an average-reference projector) or T.
     inverse : mne.minimum_norm.InverseOperator
         From :func:`inverse_operator`.
-    method : {"eLORETA", "sLORETA"}
-        Pascual-Marqui (2007, arXiv:0710.3341) and (2002, Methods Find Exp Clin Pharmacol
-        24D:5-12).
+    method : {"MNE", "dSPM", "sLORETA", "eLORETA"}
+        Hämäläinen and Ilmoniemi (1994, Med Biol Eng Comput 32:35-42); Dale et al. (2000, Neuron
+        26:55-67); Pascual-Marqui (2002, Methods Find Exp Clin Pharmacol 24D:5-12) and (2007,
+        arXiv:0710.3341).
     snr : float
         Assumed amplitude signal-to-noise ratio; lambda^2 = 1 / snr^2.
 
     Returns
     -------
     mne.SourceEstimate
-        Moments in Am (eLORETA) or dimensionless scores (sLORETA), signed along the outward
-        normals.
+        Moments in Am (MNE, eLORETA) or dimensionless scores: signed along the outward normals
+        where sources are fixed, vectors where they are free. Volume heads give MNE's volume
+        estimates.
     """
+    free = not mne.forward.is_fixed_orient(inverse, orig=False)
     return mne.minimum_norm.apply_inverse(
-        evoked, inverse, lambda2=1.0 / snr**2, method=method, verbose="error"
+        evoked, inverse, lambda2=1.0 / snr**2, method=method,
+        pick_ori="vector" if free else None, verbose="error",
+    )  # fmt: skip
+
+
+def source_kernel(
+    head: Head,
+    info: mne.Info,
+    noise_cov: mne.Covariance,
+    method: Method = "eLORETA",
+    lambda2: float = 1.0 / 9.0,
+    *,
+    depth: float | None = None,
+) -> xr.DataArray:
+    """Return the linear map from sensors to sources.
+
+    MNE-Python's own where the head's sources are all fixed or all free; for heads with both, the
+    same equations in tensor form (:mod:`nmm_infer.inverse.tensor`).
+
+    Parameters
+    ----------
+    head : Head
+        Forward model of exactly the channels of `info`.
+    info : mne.Info
+        Channels; EEG is referenced to its average.
+    noise_cov : mne.Covariance
+        Noise of the data.
+    method : {"MNE", "dSPM", "sLORETA", "eLORETA"}
+        See :func:`source_estimate`.
+    lambda2 : float
+        Regularisation, 1 / SNR^2 of the amplitude.
+    depth : float, optional
+        Exponent of the depth weighting.
+
+    Returns
+    -------
+    xarray.DataArray, dims (component, channel)
+        Components as of ``head.gain``. Am per V (or T) for MNE and eLORETA, 1 per V (T) else.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown or lambda2 is not positive.
+    """
+    if method not in get_args(Method):
+        raise InputError(f"No method {method!r}: choose one of {', '.join(get_args(Method))}.")
+    if not lambda2 > 0:
+        raise InputError(f"lambda2 must be positive, not {lambda2}.")
+    mixed = head.sources.free.any() and not head.sources.free.all()
+    find = _mixed_kernel if mixed else _mne_kernel
+    return _labelled(head, info, find(head, info, noise_cov, method, lambda2, depth), method)
+
+
+def lcmv_kernel(
+    head: Head,
+    info: mne.Info,
+    data_cov: mne.Covariance,
+    noise_cov: mne.Covariance,
+    regularisation: float = 0.05,
+    *,
+    weight_norm: Literal["unit-noise-gain", "nai"] | None = None,
+) -> xr.DataArray:
+    """Return a linearly constrained minimum-variance beamformer by MNE-Python.
+
+    Parameters
+    ----------
+    head, info, noise_cov
+        See :func:`source_kernel`.
+    data_cov : mne.Covariance
+        Covariance of the data to be imaged.
+    regularisation : float
+        Diagonal loading, as a share of the mean eigenvalue.
+    weight_norm : {"unit-noise-gain", "nai"}, optional
+        Normalisation; a unit gain at each source without.
+
+    Returns
+    -------
+    xarray.DataArray, dims (component, channel)
+        As of :func:`source_kernel`.
+
+    References
+    ----------
+    Van Veen et al. (1997), IEEE Trans. Biomed. Eng. 44:867-880.
+    """
+    free = bool(head.sources.free.all())
+    if head.sources.free.any() and not free:
+        raise InputError("The beamformer needs sources that are all fixed or all free.")
+    unit = _unit_signals(info)
+    filters = mne.beamformer.make_lcmv(
+        unit.info, head.forward, data_cov, reg=regularisation, noise_cov=noise_cov,
+        pick_ori="vector" if free else None, weight_norm=weight_norm, verbose="error",
+    )  # fmt: skip
+    estimate = mne.beamformer.apply_lcmv(unit, filters, verbose="error")
+    method = "LCMV" if weight_norm is None else f"LCMV, {weight_norm}"
+    return _labelled(head, info, estimate.data.reshape(-1, len(info["ch_names"])), method)
+
+
+def _unit_signals(info: mne.Info) -> mne.EvokedArray:
+    """One unit pattern a channel: what a linear method makes of them is its matrix."""
+    unit = mne.EvokedArray(np.eye(len(info.ch_names)), info, tmin=0.0, nave=1, verbose="error")
+    if "eeg" in unit:
+        unit.set_eeg_reference("average", projection=True, verbose="error")
+    return unit
+
+
+def _mne_kernel(
+    head: Head,
+    info: mne.Info,
+    noise_cov: mne.Covariance,
+    method: Method,
+    lambda2: float,
+    depth: float | None,
+) -> NDArray[np.float64]:
+    unit = _unit_signals(info)
+    inverse = inverse_operator(head, unit.info, noise_cov, depth=depth)
+    estimate = source_estimate(unit, inverse, method, 1.0 / np.sqrt(lambda2))
+    return np.asarray(estimate.data).reshape(-1, len(info.ch_names))
+
+
+def _mixed_kernel(
+    head: Head,
+    info: mne.Info,
+    noise_cov: mne.Covariance,
+    method: Method,
+    lambda2: float,
+    depth: float | None,
+) -> NDArray[np.float64]:
+    """Take a fixed source for a free one of which only the normal can be seen."""
+    import torch
+
+    from nmm_infer.inverse.tensor import minimum_norm
+
+    sources, operator = head.sources, reference(info)
+    gain = operator(head.gain).values * 1e9  # per Am
+    vectors = np.zeros((len(gain), len(sources), 3))
+    component = head.gain.coords["source"].values
+    fixed = ~sources.free
+    along = gain[:, fixed[component]]
+    vectors[:, fixed] = along[:, :, np.newaxis] * sources.normals[fixed]
+    vectors[:, sources.free] = gain[:, sources.free[component]].reshape(len(gain), -1, 3)
+    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
+    noise = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
+    kernel = minimum_norm(
+        torch.from_numpy(vectors.reshape(len(gain), -1)),
+        torch.from_numpy(operator.covariance(noise)),
+        lambda2,
+        method,
+        3,
+        depth=depth,
+    ).numpy()
+    kernel = (kernel @ operator.matrix).reshape(len(sources), 3, -1)
+    parts = [
+        kernel[k] if free else sources.normals[k : k + 1] @ kernel[k]
+        for k, free in enumerate(sources.free)
+    ]
+    return np.concatenate(parts)
+
+
+def _labelled(head: Head, info: mne.Info, data: NDArray[np.float64], method: str) -> xr.DataArray:
+    unit = "A*m" if method in (*_MOMENTS, "LCMV") else "1"
+    return xr.DataArray(
+        data,
+        dims=("component", "channel"),
+        coords={**head.sources.components.coords, "channel": list(info.ch_names)},
+        name="kernel",
+        attrs={"units": f"{unit}/V", "method": method},
     )
 
 
@@ -85,10 +282,10 @@ def region_operators(
 ) -> RegionOperators:
     """Return the maps from average-referenced sensors to regions.
 
-    The inverse is applied to one unit pattern a channel. For time courses, the vertices of a
-    region are averaged with sign flips (``mode="mean_flip"`` of
-    :func:`mne.extract_label_time_course`), so that opposite walls of a sulcus do not cancel; for
-    power, their squares are averaged.
+    For time courses, the sources of a region are averaged along their normals with sign flips (as
+    ``mode="mean_flip"`` of :func:`mne.extract_label_time_course` does), so that opposite walls of
+    a sulcus do not cancel; in a volume they are averaged along the region's direction
+    (``head.directions``). For power, the squares of all components are averaged over sources.
 
     Parameters
     ----------
@@ -106,30 +303,45 @@ def region_operators(
     RegionOperators
         Both maps, with names.
     """
-    inverse = inverse_operator(head, info, noise_cov)
-    unit = mne.EvokedArray(np.eye(len(info.ch_names)), info, tmin=0.0, nave=1, verbose="error")
-    unit.set_eeg_reference("average", projection=True, verbose="error")
-    estimate = source_estimate(unit, inverse, method, snr)
-    courses = mne.extract_label_time_course(
-        estimate, list(head.labels), inverse["src"], mode="mean_flip", verbose="error"
-    )
-    power = [
-        kernel.T @ kernel / len(kernel)
-        for kernel in (estimate.in_label(label).data for label in head.labels)
-    ]
-    unit_of_source = "A*m" if method == "eLORETA" else "1"
-    channels = list(info.ch_names)
+    kernel = source_kernel(head, info, noise_cov, method, 1.0 / snr**2)
+    values, component = kernel.values, kernel.coords["source"].values
+    first = np.searchsorted(component, np.arange(len(head.sources)))
+    courses, power = [], []
+    for name, rows in head.members.items():
+        free = head.sources.free[rows[0]]
+        inside = values[(first[rows][:, np.newaxis] + np.arange(3 if free else 1)).ravel()]
+        power.append(inside.T @ inside / len(rows))
+        along = inside.reshape(len(rows), -1, values.shape[1])
+        if name in head.free_regions:
+            courses.append(head.directions.sel(region=name).values @ along.mean(axis=0))
+        else:
+            if free:
+                along = np.einsum("sk,skc->sc", head.sources.normals[rows], along)
+            flips = _flips(head, name)
+            courses.append(flips @ along.reshape(len(rows), -1) / len(rows))
+    unit = kernel.attrs["units"]
+    coords = {"region": head.regions, "channel": list(info.ch_names)}
     return RegionOperators(
         xr.DataArray(
-            courses,
+            np.stack(courses),
             dims=("region", "channel"),
-            coords={"region": head.regions, "channel": channels},
-            attrs={"units": f"{unit_of_source}/V", "method": method},
+            coords=coords,
+            attrs={"units": unit, "method": method},
         ),
         xr.DataArray(
             np.stack(power),
             dims=("region", "channel", "other_channel"),
-            coords={"region": head.regions, "channel": channels},
-            attrs={"units": f"({unit_of_source}/V)**2", "method": method},
+            coords=coords,
+            attrs={"units": f"({unit.removesuffix('/V')}/V)**2", "method": method},
         ),
     )
+
+
+def _flips(head: Head, region: str) -> NDArray[np.float64]:
+    """Signs of the normals along their main direction, that of the largest being positive."""
+    for label in head.labels:
+        if label.name == region:
+            return np.asarray(mne.label_sign_flip(label, head.forward["src"][:2]))
+    normals = head.sources.normals[head.members[region]]
+    along = normals @ np.linalg.svd(normals, full_matrices=False)[2][0]
+    return np.sign(along * np.sign(along[np.abs(along).argmax()]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mne
@@ -13,11 +15,40 @@ from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 
-__all__ = ["find_events", "read_recording"]
+__all__ = ["DESCRIPTION", "check_length", "find_events", "guarded", "read_recording"]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".fif", ".fif.gz", ".set", ".edf", ".bdf", ".vhdr")
+DESCRIPTION = "dataset_description.json"  # marks the top folder of a BIDS dataset
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Keep a reader's warnings for the debug log, and make one sentence of its errors."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{path}: cannot be read, it may be cut off or damaged "
+            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})"
+        ) from error
+    for warning in caught:
+        logger.debug("%s: %s", path, warning.message)
+
+
+def check_length(path: Path) -> None:
+    """Refuse an EDF, BDF or BrainVision recording that is shorter than it says."""
+    name = path.name.lower()
+    if name.endswith((".edf", ".bdf")):
+        _check_edf_length(path)
+    if name.endswith(".vhdr"):
+        _check_brainvision_length(path)
 
 
 def _check_edf_length(path: Path) -> None:
@@ -59,14 +90,19 @@ def _check_brainvision_length(path: Path) -> None:
         )
 
 
-def read_recording(path: str | Path) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked:
-    """Read an EEG recording.
+def read_recording(
+    path: str | Path, **entities: str | None
+) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked:
+    """Read a recording.
 
     Parameters
     ----------
     path : path
         A file that MNE reads: ``.fif`` (raw, ``-epo.fif`` or ``-ave.fif``), ``.set``, ``.edf``,
-        ``.bdf`` or ``.vhdr``.
+        ``.bdf`` or ``.vhdr``; or the top folder of a BIDS dataset.
+    **entities
+        Which recording of a BIDS dataset (``subject="01"``, ``task="rest"`` ...): see
+        :func:`read_bids`.
 
     Returns
     -------
@@ -76,40 +112,34 @@ def read_recording(path: str | Path) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Ev
     Raises
     ------
     InputError
-        If the file is missing, unreadable or cut off.
+        If the file is missing, unreadable or cut off, or a BIDS dataset has not one recording that
+        fits.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a recording")
+        if not (path / DESCRIPTION).is_file():
+            raise InputError(
+                f"{path}: is a folder without {DESCRIPTION}; give a recording's file or the top "
+                "folder of a BIDS dataset"
+            )
+        from nmm_infer.observation.bids import read_bids
+
+        return read_bids(path, **entities)
+    given = [key for key, label in entities.items() if label is not None]
+    if given:
+        raise InputError(f"{path}: is a file; {given[0]} chooses a recording of a BIDS dataset")
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise InputError(f"{path}: unknown format; expected one of {', '.join(SUFFIXES)}")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            if name.endswith((".edf", ".bdf")):
-                _check_edf_length(path)
-            if name.endswith(".vhdr"):
-                _check_brainvision_length(path)
-            if name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz")):
-                recording = mne.read_epochs(path, preload=True, verbose="error")
-            elif name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz")):
-                recording = mne.read_evokeds(path, condition=0, verbose="error")
-            else:
-                recording = mne.io.read_raw(path, preload=True, verbose="error")
-    except InputError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{path}: cannot be read, it may be cut off or damaged "
-            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})"
-        ) from error
-    for warning in caught:
-        logger.debug("%s: %s", path, warning.message)
-    return recording
+    with guarded(path):
+        check_length(path)
+        if name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz")):
+            return mne.read_epochs(path, preload=True, verbose="error")
+        if name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz")):
+            return mne.read_evokeds(path, condition=0, verbose="error")
+        return mne.io.read_raw(path, preload=True, verbose="error")
 
 
 def find_events(raw: mne.io.BaseRaw, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:

@@ -1,0 +1,262 @@
+"""Linear maps of the sensors, applied to lead field and data alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mne
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nmm_infer.errors import InputError
+
+__all__ = ["SensorOperator", "identity", "interpolation", "reference", "whitening"]
+
+
+@dataclass(frozen=True, eq=False)
+class SensorOperator:
+    """A matrix from channels to channels.
+
+    One object references, interpolates or whitens lead fields and data, so that nothing is done to
+    one of them alone: ``operator(head.gain)``, ``operator(head.leadfield)``, ``operator(signals)``.
+    ``second @ first`` does both.
+
+    Parameters
+    ----------
+    matrix : array, shape (channel out, channel in)
+        The map.
+    outputs, inputs : tuple of str
+        Channel names of its rows and columns.
+    units : str, optional
+        Unit of what comes out, where it differs from what goes in: "1" after whitening.
+    notes : tuple of str
+        What was done, in sentences.
+    """
+
+    matrix: NDArray[np.float64]
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    units: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.matrix.shape != (len(self.outputs), len(self.inputs)):
+            raise InputError(
+                f"matrix: shape {self.matrix.shape} does not fit {len(self.outputs)} and "
+                f"{len(self.inputs)} channels."
+            )
+
+    def __call__(self, signals: xr.DataArray) -> xr.DataArray:
+        """Apply the map along the dimension "channel".
+
+        Parameters
+        ----------
+        signals : xarray.DataArray, dims (..., channel, ...)
+            Data, gains or a lead field; channels are found by name, others are left behind.
+            float32 stays float32.
+
+        Returns
+        -------
+        xarray.DataArray
+            Same dimensions.
+
+        Raises
+        ------
+        InputError
+            If a channel that the map needs is missing.
+        """
+        names = [str(name) for name in signals.coords["channel"].values]
+        missing = [name for name in self.inputs if name not in names]
+        if missing:
+            raise InputError(
+                f"The data lack channel(s) {', '.join(missing[:5])}, which the sensor operator "
+                "needs: leave them out of it, or give them."
+            )
+        axis = signals.get_axis_num("channel")
+        values = signals.sel(channel=list(self.inputs)).values
+        moved = np.moveaxis(values, axis, -2) if values.ndim > 1 else values[:, np.newaxis]
+        result = self.matrix.astype(np.result_type(values.dtype, np.float32)) @ moved
+        result = np.moveaxis(result, -2, axis) if values.ndim > 1 else result[:, 0]
+        coords = {k: v for k, v in signals.coords.items() if "channel" not in v.dims}
+        attrs = (
+            dict(signals.attrs) if self.units is None else {**signals.attrs, "units": self.units}
+        )
+        return xr.DataArray(
+            result,
+            dims=signals.dims,
+            coords={**coords, "channel": list(self.outputs)},
+            name=signals.name,
+            attrs=attrs,
+        )
+
+    def __matmul__(self, first: SensorOperator) -> SensorOperator:
+        missing = [name for name in self.inputs if name not in first.outputs]
+        if missing:
+            raise InputError(f"The first operator gives no channel {missing[0]!r}.")
+        rows = [first.outputs.index(name) for name in self.inputs]
+        return SensorOperator(
+            self.matrix @ first.matrix[rows],
+            self.outputs,
+            first.inputs,
+            self.units if self.units is not None else first.units,
+            (*first.notes, *self.notes),
+        )
+
+    def covariance(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry a covariance of the inputs, shape (channel, channel), to the outputs."""
+        return np.asarray(self.matrix @ matrix @ self.matrix.T)
+
+
+def identity(channels: Sequence[str]) -> SensorOperator:
+    """Change nothing, but choose and order channels."""
+    names = tuple(channels)
+    return SensorOperator(np.eye(len(names)), names, names)
+
+
+def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOperator:
+    """Make the map that references the EEG channels; others stay as they are.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels; all its EEG channels count.
+    to : "average", "none", or sequence of str
+        The mean of all EEG channels, nothing (as recorded), or the mean of some channels, which
+        stay among the outputs.
+
+    Returns
+    -------
+    SensorOperator
+
+    Raises
+    ------
+    InputError
+        If a named channel is not among the EEG channels.
+    """
+    names = tuple(info["ch_names"])
+    eeg = [names[k] for k in mne.pick_types(info, meg=False, eeg=True, exclude=[])]
+    matrix = np.eye(len(names))
+    if isinstance(to, str) and to not in ("average", "none"):
+        to = [to]
+    if to == "none" or not eeg:
+        return SensorOperator(matrix, names, names)
+    chosen = eeg if to == "average" else list(to)
+    unknown = [name for name in chosen if name not in eeg]
+    if unknown or not chosen:
+        raise InputError(
+            f"No EEG channel {unknown[:1]} to reference to; there are {', '.join(eeg[:4])}, ..."
+        )
+    rows = [names.index(name) for name in eeg]
+    columns = [names.index(name) for name in chosen]
+    matrix[np.ix_(rows, columns)] -= 1.0 / len(columns)
+    said = "the average of all EEG channels" if to == "average" else ", ".join(chosen)
+    return SensorOperator(matrix, names, names, notes=(f"Referenced to {said}.",))
+
+
+def interpolation(info: mne.Info, bads: Sequence[str]) -> SensorOperator:
+    """Put bad channels together from the good ones, as `mne.io.Raw.interpolate_bads` does.
+
+    Spherical splines for EEG (Perrin et al. 1989, Electroencephalogr. Clin. Neurophysiol.
+    72:184-187), a minimum-norm field map for MEG. The map does not read the bad channels.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels with positions.
+    bads : sequence of str
+        The channels to put together.
+
+    Returns
+    -------
+    SensorOperator
+        All channels from the good ones.
+
+    Raises
+    ------
+    InputError
+        If a bad channel is unknown, or fewer than 4 channels are good.
+    """
+    names = list(info["ch_names"])
+    unknown = [name for name in bads if name not in names]
+    if unknown:
+        raise InputError(f"No channel {unknown[0]!r} to interpolate.")
+    good = [name for name in names if name not in bads]
+    if not bads:
+        return identity(names)
+    if len(good) < 4:
+        raise InputError(
+            f"Only {len(good)} of {len(names)} channels are good: nothing can be interpolated from "
+            "them."
+        )
+    marked = _without_projections(info)
+    marked["bads"] = list(bads)
+    # The map is linear: what it makes of unit signals is its matrix.
+    unit = mne.EvokedArray(np.eye(len(names)), marked, verbose="error")
+    try:
+        unit.interpolate_bads(reset_bads=False, method={"eeg": "spline"}, verbose="error")
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"Channels cannot be interpolated: {error}. Set a montage.") from error
+    columns = [names.index(name) for name in good]
+    matrix = np.asarray(unit.data[:, columns])
+    note = f"Interpolated from the other channels: {', '.join(bads)}."
+    return SensorOperator(matrix, tuple(names), tuple(good), notes=(note,))
+
+
+def whitening(
+    info: mne.Info, noise_cov: mne.Covariance, rank: int | dict[str, int] | None = None
+) -> SensorOperator:
+    """Whiten: noise of this covariance becomes independent, of variance 1, by `mne.cov`.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels.
+    noise_cov : mne.Covariance
+        Of the same channels after the same reference; it may lack rank. Covariances of EEG, mag
+        and grad together are scaled by MNE, so that their ranks are found.
+    rank : int or dict of str to int, optional
+        Number of independent signals (a type's, in a dict); from the covariance without.
+
+    Returns
+    -------
+    SensorOperator
+        Its rows are not sensors any more; what comes out has no unit.
+
+    Raises
+    ------
+    InputError
+        If the covariance lacks a channel, is not finite or has rank 0.
+    """
+    names = list(info["ch_names"])
+    missing = sorted(set(names) - set(noise_cov.ch_names))
+    if missing:
+        raise InputError(f"The noise covariance lacks channel(s) {', '.join(missing[:5])}.")
+    if not np.isfinite(noise_cov.data).all():
+        raise InputError("The noise covariance is not finite.")
+    kinds = info.get_channel_types(unique=True)
+    if rank is not None and not isinstance(rank, dict):
+        if len(kinds) > 1:
+            raise InputError(f"rank: give one for each of {', '.join(kinds)}, in a dict.")
+        rank = {kinds[0]: int(rank)}
+    if rank is not None and min(rank.values(), default=0) < 1:
+        raise InputError(f"rank must be positive, not {rank}.")
+    picked = noise_cov.copy().pick_channels(names, ordered=True)
+    bare = _without_projections(info)
+    try:
+        matrix, _ = mne.cov.compute_whitener(picked, bare, rank=rank, pca=False, verbose="error")
+    except (ValueError, RuntimeError, FloatingPointError) as error:
+        raise InputError(f"The noise covariance cannot whiten: {error}") from error
+    if not np.isfinite(matrix).all() or not np.any(matrix):
+        raise InputError("The noise covariance has rank 0: it cannot whiten.")
+    return SensorOperator(np.asarray(matrix), tuple(names), tuple(names), "1", ("Whitened.",))
+
+
+def _without_projections(info: mne.Info) -> mne.Info:
+    """Copy the channels, none of them bad."""
+    bare = mne.pick_info(info, range(len(info["ch_names"])), copy=True, verbose="error")
+    with bare._unlock():
+        bare["projs"] = []
+        bare["bads"] = []
+    return bare

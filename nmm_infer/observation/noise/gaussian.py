@@ -1,0 +1,364 @@
+"""Gaussian sensor noise: absolute, coloured in time, correlated in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import mne
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len
+from scipy.linalg import solve_toeplitz, toeplitz
+from scipy.spatial.distance import pdist, squareform
+from scipy.special import boxcox
+
+from nmm_infer.errors import InputError
+from nmm_infer.observation.noise._channels import Level, levels
+
+__all__ = [
+    "Noise",
+    "noise_from_baseline",
+    "noise_from_covariance",
+    "noise_from_level",
+    "power_law_noise",
+    "white_noise",
+]
+
+AR_ORDER = 5
+_WIDE = 1e3  # levels of channels that differ by more are of different units
+
+
+def _root(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Symmetric square root of a covariance that may lack rank."""
+    values, vectors = np.linalg.eigh(matrix)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return np.asarray(root, dtype=np.float32)
+
+
+def _spatial_root(covariance: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Root of a covariance whose channels may differ in unit.
+
+    V^2 and T^2 differ by some 15 orders of magnitude, more than the eigenvalues of one matrix can
+    hold; so such a matrix is first divided by the channels' levels.
+    """
+    level = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    if not level.any() or level.max() < _WIDE * level[level > 0].min():
+        return _root(covariance)
+    scale = np.where(level > 0, level, 1.0)
+    return np.asarray(scale[:, None] * _root(covariance / np.outer(scale, scale)), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Gaussian noise whose covariance is the product of a spatial and a temporal one.
+
+    Parameters
+    ----------
+    channels : tuple of str
+        Channel names.
+    spatial : numpy.ndarray, shape (channel, channel)
+        Covariance of one sample of the (averaged) data after reference and filter, in V^2 (T^2
+        for magnetometers, T^2/m^2 for gradiometers).
+    autocorrelation : numpy.ndarray, shape (lag,)
+        Correlation in time at lags 0, 1, ... of the protocol's samples; 1 at lag 0.
+    source : str
+        Where it was estimated.
+    """
+
+    channels: tuple[str, ...]
+    spatial: NDArray[np.float64]
+    autocorrelation: NDArray[np.float64]
+    source: str
+
+    def covariance(self, n_samples: int = 1) -> mne.Covariance:
+        """Return the spatial covariance as MNE knows it."""
+        return mne.Covariance(
+            self.spatial, list(self.channels), [], [], nfree=n_samples, verbose="error"
+        )
+
+    def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draw noise, shape (n, channel, n_times), in V (MEG: T, T/m).
+
+        Raises
+        ------
+        InputError
+            If ``n_times`` exceeds the lags that are known.
+        """
+        if n_times > len(self.autocorrelation):
+            raise InputError(
+                f"the noise knows {len(self.autocorrelation)} lags, {n_times} were asked for"
+            )
+        space, time = self._roots
+        white = rng.standard_normal((len(self.channels), n * n_times), dtype=np.float32)
+        coloured = (space @ white).reshape(-1, n_times) @ _root(time[:n_times, :n_times])
+        shape = (len(self.channels), n, n_times)
+        return np.ascontiguousarray(np.swapaxes(coloured.reshape(shape), 0, 1))
+
+    @cached_property
+    def _roots(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Root of the spatial covariance, and the temporal covariance itself."""
+        return _spatial_root(self.spatial), toeplitz(self.autocorrelation)
+
+
+def _autoregressive(autocovariance: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:
+    """Continue an autocorrelation by the autoregressive model with the same first lags."""
+    order = min(AR_ORDER, len(autocovariance) - 1)
+    rho = autocovariance / autocovariance[0]
+    if order < 1:
+        return np.concatenate([[1.0], np.zeros(n_lags - 1)])
+    weights = solve_toeplitz(rho[:order], rho[1 : order + 1])
+    result = list(rho[: order + 1])
+    while len(result) < n_lags:
+        result.append(float(np.dot(weights, result[-1 : -order - 1 : -1])))
+    return np.asarray(result[:n_lags])
+
+
+def noise_from_baseline(
+    baseline: NDArray[np.float64], info: mne.Info, n_averages: int, n_lags: int
+) -> Noise:
+    """Estimate noise from stretches without response.
+
+    Parameters
+    ----------
+    baseline : numpy.ndarray, shape (segment, channel, time)
+        Pre-stimulus data after reference, filter and resampling, in V.
+    info : mne.Info
+        Channels of the data.
+    n_averages : int
+        How many trials the observation averages over a segment (1 if the segments are averages
+        themselves).
+    n_lags : int
+        Lags needed, the longest sequence that will be drawn.
+
+    Returns
+    -------
+    Noise
+        Covariance: Ledoit-Wolf shrinkage (:func:`mne.compute_covariance`), divided by
+        ``n_averages``. Autocorrelation: pooled over channels and segments, continued by an
+        autoregressive model of order 5 (Yule-Walker).
+    """
+    epochs = mne.EpochsArray(baseline, info.copy(), tmin=0.0, baseline=None, verbose="error")
+    covariance = mne.compute_covariance(
+        epochs, method="ledoit_wolf", rank="full", on_mismatch="ignore", verbose="error"
+    )
+    # Not centred by segment: what is slower than a segment is noise too.
+    lags = min(AR_ORDER + 1, baseline.shape[-1] // 2)
+    length = baseline.shape[-1]
+    # Biased estimates: they make the autoregressive model stable.
+    autocovariance = np.array(
+        [np.mean((baseline[..., : length - k] * baseline[..., k:]).sum(-1)) for k in range(lags)]
+    )
+    n = len(info.ch_names)
+    reference = np.eye(n) - 1.0 / n
+    return Noise(
+        tuple(info.ch_names),
+        reference @ covariance.data @ reference / n_averages,
+        _autoregressive(autocovariance, n_lags),
+        f"baseline of the recording ({len(baseline)} segments, averaged over {n_averages})",
+    )
+
+
+def noise_from_level(
+    info: mne.Info,
+    level: float,
+    n_lags: int,
+    sfreq: float,
+    band: tuple[float, float],
+    *,
+    exponent: float = 1.0,
+    correlation_length: float = 0.05,
+) -> Noise:
+    """Describe noise of a given level.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels with positions in m.
+    level : float
+        Standard deviation of one channel before the average reference, in V.
+    n_lags, sfreq : int, float
+        Length of the longest sequence and its sampling rate in Hz.
+    band : tuple of float
+        Pass band in Hz: the noise has no power outside it.
+    exponent : float
+        The power spectrum falls as 1 / f^exponent.
+    correlation_length : float
+        Distance in m over which the correlation between channels falls to 1 / e.
+
+    Returns
+    -------
+    Noise
+        The noise after the average reference.
+    """
+    positions = np.array([channel["loc"][:3] for channel in info["chs"]])
+    n = len(positions)
+    reference = np.eye(n) - 1.0 / n
+    spatial = level**2 * np.exp(-squareform(pdist(positions)) / correlation_length)
+    frequencies = np.linspace(band[0], band[1], 2048)
+    power = frequencies**-exponent
+    lags = np.arange(n_lags) / sfreq
+    autocorrelation = (power @ np.cos(2 * np.pi * frequencies[:, None] * lags)) / power.sum()
+    return Noise(
+        tuple(info.ch_names),
+        reference @ spatial @ reference,
+        autocorrelation,
+        f"given: {level * 1e6:g} uV, 1/f^{exponent:g}",
+    )
+
+
+def white_noise(info: mne.Info, level: Level, n_lags: int) -> Noise:
+    """Describe noise that is independent in time and between channels.
+
+    Parameters
+    ----------
+    info : mne.Info
+        EEG and MEG channels.
+    level : float, dict or numpy.ndarray
+        Standard deviation of a channel, in V (MEG: T, T/m): one for all channels, one for each
+        type, as ``{"eeg": ..., "mag": ...}``, or one for each channel, shape (channel,).
+    n_lags : int
+        Length of the longest sequence that will be drawn.
+
+    Returns
+    -------
+    Noise
+        The noise; no reference is taken.
+
+    Raises
+    ------
+    InputError
+        If a level is missing or negative, or one level is given for channels of different units.
+    """
+    deviation = levels(info, level)
+    return Noise(
+        tuple(info.ch_names), np.diag(deviation**2), _white(n_lags), _given(deviation, "white")
+    )
+
+
+def power_law_noise(
+    info: mne.Info,
+    level: Level,
+    n_lags: int,
+    sfreq: float,
+    band: tuple[float, float],
+    *,
+    exponent: float = 1.0,
+) -> Noise:
+    """Describe noise with a power spectrum of 1 / f^exponent, independent between channels.
+
+    Parameters
+    ----------
+    info : mne.Info
+        EEG and MEG channels.
+    level : float, dict or numpy.ndarray
+        Standard deviation of a channel, as in :func:`white_noise`.
+    n_lags, sfreq : int, float
+        Length of the longest sequence and its sampling rate in Hz.
+    band : tuple of float
+        Pass band in Hz, above 0 and at most half the sampling rate: the noise has no power
+        outside it.
+    exponent : float
+        0 is white in the band, 1 pink, 2 that of a random walk; see Donoghue et al. (2020, Nat
+        Neurosci 23:1655) for those of EEG.
+
+    Returns
+    -------
+    Noise
+        The noise; no reference is taken. See :func:`noise_from_level` for noise that is correlated
+        between channels.
+
+    Raises
+    ------
+    InputError
+        If the band is impossible, or for the reasons of :func:`white_noise`.
+    """
+    low, high = band
+    if not 0 < low < high <= sfreq / 2:
+        raise InputError(
+            f"the band is {low:g} to {high:g} Hz: it must begin above 0 and end at or below half "
+            f"the sampling rate, {sfreq / 2:g} Hz"
+        )
+    deviation = levels(info, level)
+    # Fine enough for the lowest frequency, and without return within the lags.
+    n = next_fast_len(max(4 * n_lags, round(16 * sfreq / low)), real=True)
+    edges = np.clip((np.arange(n // 2 + 2) - 0.5) * sfreq / n, low, high)
+    power = np.diff(boxcox(edges, 1 - exponent))  # the integral of f^-exponent over each bin
+    autocovariance = irfft(power, n)[:n_lags]
+    return Noise(
+        tuple(info.ch_names),
+        np.diag(deviation**2),
+        autocovariance / autocovariance[0],
+        _given(deviation, f"1/f^{exponent:g}"),
+    )
+
+
+def noise_from_covariance(
+    covariance: mne.Covariance,
+    info: mne.Info,
+    n_lags: int,
+    *,
+    autocorrelation: NDArray[np.float64] | None = None,
+    n_averages: int = 1,
+) -> Noise:
+    """Take the noise between channels from a covariance of MNE.
+
+    Parameters
+    ----------
+    covariance : mne.Covariance
+        Full or diagonal, of any rank, in V^2 (MEG: T^2, T^2/m^2). It may hold more channels.
+    info : mne.Info
+        EEG and MEG channels, matched by name.
+    n_lags : int
+        Length of the longest sequence that will be drawn.
+    autocorrelation : numpy.ndarray, shape (lag,), optional
+        Correlation in time at ``n_lags`` or more lags, 1 at lag 0; white without.
+    n_averages : int
+        Trials that the data average over, where the covariance is that of single trials.
+
+    Returns
+    -------
+    Noise
+        The noise; no reference is taken.
+
+    Raises
+    ------
+    InputError
+        If the covariance lacks channels or is none, or the autocorrelation is too short.
+    """
+    missing = [name for name in info.ch_names if name not in covariance.ch_names]
+    if missing:
+        raise InputError(f"the noise covariance lacks channel(s) {', '.join(missing)}")
+    order = [covariance.ch_names.index(name) for name in info.ch_names]
+    data = np.asarray(covariance.data, dtype=float)
+    spatial = np.diag(data[order]) if data.ndim == 1 else data[np.ix_(order, order)]
+    level = np.sqrt(np.clip(np.diag(spatial), 0, None))
+    scale = np.where(level > 0, level, 1.0)
+    smallest = np.linalg.eigvalsh(spatial / np.outer(scale, scale)).min()
+    if not np.isfinite(spatial).all() or (np.diag(spatial) < 0).any() or smallest < -1e-6:
+        raise InputError(
+            "the noise covariance is not finite or has negative eigenvalues: compute it again, "
+            "for example with mne.compute_covariance(..., method='shrunk')"
+        )
+    if autocorrelation is None:
+        autocorrelation = _white(n_lags)
+    elif len(autocorrelation) < n_lags or not np.isclose(autocorrelation[0], 1.0):
+        raise InputError(
+            f"the autocorrelation has {len(autocorrelation)} lags and begins with "
+            f"{autocorrelation[0]:g}: it needs {n_lags} and must begin with 1"
+        )
+    return Noise(
+        tuple(info.ch_names),
+        spatial / n_averages,
+        np.asarray(autocorrelation, dtype=float)[:n_lags],
+        "given covariance",
+    )
+
+
+def _white(n_lags: int) -> NDArray[np.float64]:
+    return np.concatenate([[1.0], np.zeros(n_lags - 1)])
+
+
+def _given(deviation: NDArray[np.float64], colour: str) -> str:
+    low, high = deviation.min(), deviation.max()
+    return f"given: {low:g}{'' if low == high else f' to {high:g}'} (SI units), {colour}"
