@@ -8,13 +8,22 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.signal import resample_poly
 
-__all__ = ["bandpass", "resample_at", "time_operator"]
+__all__ = ["bandpass", "line_harmonics", "resample_at", "time_operator"]
+
+
+def line_harmonics(notch: float | None, sfreq: float) -> NDArray[np.float64]:
+    """Return the line frequency and its harmonics below half the sampling rate, Hz."""
+    return np.empty(0) if notch is None else np.arange(notch, sfreq / 2 - 1.0, notch)
 
 
 def bandpass(
-    values: NDArray[np.float64], sfreq: float, l_freq: float | None, h_freq: float | None
+    values: NDArray[np.float64],
+    sfreq: float,
+    l_freq: float | None,
+    h_freq: float | None,
+    notch: float | None = None,
 ) -> NDArray[np.float64]:
-    """Apply MNE's default zero-phase FIR filter to isolated signals, shape (..., times).
+    """Apply MNE's default zero-phase FIR filters to isolated signals, shape (..., times).
 
     Outside its window a signal is taken to stay at its first and last value, as a response does
     that begins and ends at rest; so the result is what the filter makes of the same response
@@ -22,12 +31,20 @@ def bandpass(
     """
     if h_freq is not None and h_freq >= sfreq / 2:
         h_freq = None
-    if l_freq is None and h_freq is None:
+    lines = line_harmonics(notch, sfreq)
+    if l_freq is None and h_freq is None and not len(lines):
         return values
-    taps = len(mne.filter.create_filter(None, sfreq, l_freq, h_freq, verbose="error"))
+    taps = 0
+    if l_freq is not None or h_freq is not None:
+        taps = len(mne.filter.create_filter(None, sfreq, l_freq, h_freq, verbose="error"))
+    if len(lines):
+        taps = max(taps, round(7 * sfreq))  # MNE's notch filter: 3.3 over its slope of .5 Hz
     margin = [(0, 0)] * (values.ndim - 1) + [(taps, taps)]
-    padded = np.pad(np.asarray(values, dtype=float), margin, mode="edge")
-    filtered = mne.filter.filter_data(padded, sfreq, l_freq, h_freq, verbose="error")
+    filtered = np.pad(np.asarray(values, dtype=float), margin, mode="edge")
+    if len(lines):
+        filtered = mne.filter.notch_filter(filtered, sfreq, lines, verbose="error")
+    if l_freq is not None or h_freq is not None:
+        filtered = mne.filter.filter_data(filtered, sfreq, l_freq, h_freq, verbose="error")
     return np.asarray(filtered[..., taps:-taps])
 
 
@@ -68,10 +85,11 @@ def time_operator(
     times: NDArray[np.float64],
     l_freq: float | None,
     h_freq: float | None,
+    notch: float | None = None,
 ) -> NDArray[np.float64]:
     """Return filter and resampling as one matrix, shape (n_samples, times).
 
     Both steps are linear, so a signal ``x`` (..., n_samples) becomes ``x @ operator``.
     """
     identity = np.eye(n_samples)
-    return resample_at(bandpass(identity, sfreq, l_freq, h_freq), sfreq, start, times)
+    return resample_at(bandpass(identity, sfreq, l_freq, h_freq, notch), sfreq, start, times)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nmm_infer.anatomy import Head
+from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.observation.noise import Noise
 
 __all__ = ["Observation"]
@@ -22,7 +22,8 @@ class Observation:
     Parameters
     ----------
     data : xarray.DataArray, dims (window, channel, time)
-        Average-referenced, filtered and resampled data in V. One window for an evoked response.
+        Referenced, filtered and resampled data in V (MEG: T, T/m). One window for an evoked
+        response.
     head : Head
         Forward model of these channels.
     noise : Noise
@@ -39,6 +40,9 @@ class Observation:
         What was left out or assumed, in sentences.
     source : str
         Name of the recording's file, or the comment of an average.
+    operator : SensorOperator, optional
+        What the data went through: interpolation and reference. Lead fields go through it too.
+        The average reference without.
     """
 
     data: xr.DataArray
@@ -50,6 +54,7 @@ class Observation:
     band: tuple[float, float]
     notes: tuple[str, ...] = field(default=())
     source: str = ""
+    operator: SensorOperator | None = None
 
     def to_evoked(self) -> mne.Evoked:
         """Return the (first window of the) data as MNE knows them, average reference included."""
@@ -60,4 +65,6 @@ class Observation:
             nave=self.n_averages,
             verbose="error",
         )
-        return evoked.set_eeg_reference("average", projection=True, verbose="error")
+        if "eeg" in evoked:
+            evoked.set_eeg_reference("average", projection=True, verbose="error")
+        return evoked

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer import _random
-from nmm_infer.anatomy import Head
+from nmm_infer.anatomy import Head, SensorOperator
+from nmm_infer.anatomy.sensors import reference
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
 from nmm_infer.inverse import region_operators
@@ -61,6 +62,9 @@ class Observer:
         Channels.
     band : tuple of float, optional
         Pass band of the recording in Hz, where it differs from the protocol's.
+    operator : SensorOperator, optional
+        Interpolation and reference that the recording went through; the protocol's reference
+        without.
     seed : int
         Seed of the sensor noise.
     """
@@ -73,6 +77,7 @@ class Observer:
         info: mne.Info,
         *,
         band: tuple[float, float] | None = None,
+        operator: SensorOperator | None = None,
         seed: int = 0,
     ) -> None:
         self.head = head
@@ -93,8 +98,11 @@ class Observer:
         self.scale = 1e9 if protocol.inverse == "eLORETA" else 1.0
         self._course = (operators.course.values * self.scale).astype(np.float32)
         self._power = (operators.power.values * self.scale**2).astype(np.float32)
-        leadfield = head.leadfield.values
-        self._leadfield = (leadfield - leadfield.mean(axis=0)).astype(np.float32)
+        to = protocol.reference
+        self.operator = operator or reference(info, to if isinstance(to, str) else list(to))
+        self._leadfield = self.operator(head.leadfield).values.astype(np.float32)
+        self._free = [head.regions.index(name) for name in head.free_regions]
+        self._vectors = self.operator(head.vector_leadfield).values.astype(np.float32)
 
     @classmethod
     def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
@@ -105,6 +113,7 @@ class Observer:
             protocol,
             observation.info,
             band=observation.band,
+            operator=observation.operator,
             seed=seed,
         )
 
@@ -169,8 +178,8 @@ class Observer:
         """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
         protocol = self.protocol
         if isinstance(protocol, EvokedProtocol):
-            before = protocol.times <= 0
-            sensors = sensors - sensors[..., before].mean(axis=-1, keepdims=True)
+            baseline = sensors[..., protocol.in_baseline]
+            sensors = sensors - baseline.mean(axis=-1, keepdims=True)
         if protocol.region is None:
             region = self._strength(sensors).argmax(axis=1)
         else:
@@ -246,8 +255,9 @@ class View:
         times = data.coords["time"].values
         sfreq = 1.0 / float(np.diff(times).mean())
         operator = time_operator(
-            len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band)
-        ).astype(np.float32)
+            len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band),
+            protocol.notch,
+        ).astype(np.float32)  # fmt: skip
         n_channels = len(observer.head.channels)
         n_times = len(protocol.times) // protocol.n_windows
         clean = np.empty((len(self), n_channels, len(protocol.times)), np.float32)
@@ -261,9 +271,27 @@ class View:
             weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
             weight[np.arange(len(weight)), focus[rows]] = 1.0
             moment = potential * (weight * scale[rows, None]).astype(np.float32)[..., None]
-            clean[rows] = (observer._leadfield @ moment) @ operator
+            clean[rows] = self._project(moment, rows) @ operator
         shape = (len(self), n_channels, protocol.n_windows, n_times)
         return np.ascontiguousarray(np.moveaxis(clean.reshape(shape), 2, 1))
+
+    def _project(self, moment: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
+        """Carry moments (n, region, time) in nAm to the sensors.
+
+        Regions of volumes point in a direction that is drawn for each run, uniformly over the
+        sphere: nothing is known of it.
+        """
+        observer, free = self.observer, self.observer._free
+        if not free:
+            return np.asarray(observer._leadfield @ moment)
+        fixed = np.setdiff1d(np.arange(moment.shape[1]), free)
+        numbers = self.campaign.dataset.coords["simulation"].values[rows]
+        u = _random.uniforms(observer.seed, f"directions/{self.stream}", numbers, 2 * len(free))
+        up, turn = 2 * u[:, : len(free)] - 1, 2 * np.pi * u[:, len(free) :]
+        flat = np.sqrt(1 - up**2)
+        directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), up], axis=-1)
+        own = np.einsum("cfk,nfk->ncf", observer._vectors, directions.astype(np.float32))
+        return np.asarray(observer._leadfield[:, fixed] @ moment[:, fixed] + own @ moment[:, free])
 
     def sensors(self, epoch: int = 0) -> NDArray[np.float32]:
         """Return noisy sensors, shape (n, window, channel, time), in V."""

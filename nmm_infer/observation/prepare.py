@@ -13,11 +13,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nmm_infer.anatomy import Head, template_head
+from nmm_infer.anatomy import Head, SensorOperator, template_head
 from nmm_infer.errors import InputError
 from nmm_infer.observation.channels import choose_channels
-from nmm_infer.observation.conditioning import bandpass, resample_at
-from nmm_infer.observation.noise import Noise, noise_from_baseline, noise_from_level
+from nmm_infer.observation.conditioning import bandpass, line_harmonics, resample_at
+from nmm_infer.observation.noise import (
+    Noise,
+    noise_from_baseline,
+    noise_from_covariance,
+    noise_from_level,
+)
 from nmm_infer.observation.observation import Observation
 from nmm_infer.observation.protocol import EvokedProtocol, Protocol, SpontaneousProtocol
 from nmm_infer.observation.readers import find_events
@@ -28,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 Recording: TypeAlias = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
 
-#: Level of the sensor noise of ongoing recordings, where no baseline tells it, in V.
-SPONTANEOUS_NOISE = 2e-6
+#: Level of the sensor noise of ongoing recordings, where no baseline tells it: V, T and T/m. Those
+#: of MEG are of the order of MNE's ad hoc covariance (20 fT, 5 fT/cm).
+SPONTANEOUS_NOISE = {"eeg": 2e-6, "mag": 20e-15, "grad": 5e-13}
 
 
 def observe(
@@ -72,21 +78,22 @@ def observe(
         if events is None:
             raise InputError("an evoked protocol needs the name of the events to average over")
         found = find_events(recording, events)
-    chosen, notes = choose_channels(recording)
+    used = choose_channels(
+        recording, sensors=protocol.sensors, bads=protocol.bads, to=protocol.reference
+    )
+    chosen, notes = used.recording, used.notes
     mask = np.isin(recording.ch_names, chosen.ch_names)
     if protocol.h_freq >= chosen.info["sfreq"] / 2:
         raise InputError(
             f"h_freq is {protocol.h_freq} Hz, but the recording is sampled at "
             f"{chosen.info['sfreq']:g} Hz: lower h_freq below {chosen.info['sfreq'] / 2:g} Hz"
         )
-    chosen.set_eeg_reference("average", projection=False, verbose="error")
     if isinstance(protocol, EvokedProtocol):
         steps = _evoked(chosen, protocol, events, found)
     else:
         steps = _spontaneous(chosen, protocol)
-    head = template_head(chosen.info) if head is None else head.pick(chosen.ch_names)
-    info = mne.create_info(chosen.ch_names, protocol.sfreq, "eeg", verbose="error")
-    info.set_montage(chosen.get_montage(), verbose="error")
+    head = (template_head(used.placed) if head is None else head).pick(chosen.ch_names)
+    info = _at_rate(chosen.info, protocol.sfreq)
     data = xr.DataArray(
         steps.data,
         dims=("window", "channel", "time"),
@@ -94,14 +101,28 @@ def observe(
             "channel": chosen.ch_names,
             "time": ("time", _window_times(protocol), {"units": "s"}),
         },
-        attrs={"units": "V"},
+        attrs={"units": head.leadfield.attrs["units"].replace("/nAm", "")},
         name="sensors",
     )
-    noise = _noise(steps, info, protocol, noise_cov)
+    noise = _noise(steps, info, protocol, noise_cov, used.operator)
     return Observation(
         data, head, noise, info, mask, steps.n_averages, steps.band,
-        tuple(dict.fromkeys((*notes, *steps.notes, *head.notes))), _source(recording),
+        tuple(dict.fromkeys((*notes, *used.operator.notes, *steps.notes, *head.notes))),
+        _source(recording), used.operator,
     )  # fmt: skip
+
+
+def _at_rate(info: mne.Info, sfreq: float) -> mne.Info:
+    """Copy the channels and their places, with another sampling rate and nothing else."""
+    types = info.get_channel_types()
+    bare = mne.create_info(list(info["ch_names"]), sfreq, types, verbose="error")
+    with bare._unlock():
+        bare["dev_head_t"] = info["dev_head_t"]
+        for ours, theirs in zip(bare["chs"], info["chs"], strict=True):
+            for key in ("loc", "coil_type", "coord_frame", "unit"):
+                ours[key] = theirs[key]
+        bare["dig"] = info["dig"]
+    return bare
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +169,10 @@ def _evoked(
     if isinstance(recording, mne.io.BaseRaw):
         assert found_events is not None and events is not None
         found, event_id = found_events
-        recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+        _filter(recording, protocol)
         margin = 3 / recording.info["sfreq"]
-        reject = None if protocol.reject is None else {"eeg": protocol.reject * 1e-6}
+        present = set(recording.get_channel_types())
+        reject = {k: v for k, v in protocol.thresholds.items() if k in present} or None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             epochs = mne.Epochs(
@@ -205,16 +227,16 @@ def _evoked(
         )
     baseline = resample_at(trials, sfreq, start, baseline_times)
     quiet = np.ones(len(baseline), dtype=bool)
-    if protocol.reject is not None and not isinstance(epochs, mne.Evoked):
-        quiet = np.ptp(baseline, axis=-1).max(axis=-1) <= protocol.reject * 1e-6
+    if not isinstance(epochs, mne.Evoked):
+        quiet = _quiet(baseline, epochs.get_channel_types(), protocol)
     if not quiet.any():
         raise InputError(
-            f"no stretch before the events stays below {protocol.reject} uV, so noise cannot be "
-            "estimated: raise `reject` in the protocol, or give a noise covariance"
+            f"no stretch before the events stays below the limit of {_limits(protocol)}, so noise "
+            "cannot be estimated: raise `reject` in the protocol, or give a noise covariance"
         )
     baseline = baseline[quiet]
     average = resample_at(trials.mean(axis=0), sfreq, start, protocol.times)
-    average -= average[:, protocol.times <= 0].mean(axis=1, keepdims=True)
+    average -= average[:, protocol.in_baseline].mean(axis=1, keepdims=True)
     return _Steps(
         average[None], baseline, int(averages),
         1 if isinstance(epochs, mne.Evoked) else int(averages), band, tuple(notes),
@@ -232,7 +254,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
         raise InputError("an average holds no spontaneous activity: name its study or events")
     length = round(protocol.window * protocol.sfreq)
     if isinstance(recording, mne.io.BaseRaw):
-        recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+        _filter(recording, protocol)
         sfreq = recording.info["sfreq"]
         needed = protocol.n_windows * protocol.window
         if recording.times[-1] < needed:
@@ -252,12 +274,11 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     sfreq = epochs.info["sfreq"]
     if not isinstance(recording, mne.io.BaseRaw):
         values = bandpass(values, sfreq, None, protocol.h_freq)
-    if protocol.reject is not None:
-        values = values[np.ptp(values, axis=-1).max(axis=-1) <= protocol.reject * 1e-6]
+    values = values[_quiet(values, epochs.get_channel_types(), protocol)]
     if len(values) < protocol.n_windows:
         raise InputError(
-            f"only {len(values)} of {len(epochs)} windows stay below {protocol.reject} uV, "
-            f"{protocol.n_windows} are needed: raise `reject` in the protocol"
+            f"only {len(values)} of {len(epochs)} windows stay below the limit of "
+            f"{_limits(protocol)}, {protocol.n_windows} are needed: raise `reject` in the protocol"
         )
     windows = resample_at(values, sfreq, 0.0, np.arange(length) / protocol.sfreq)
     # The middle of the usable windows: away from the beginning and the end of a recording.
@@ -270,26 +291,52 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     return _Steps(windows[begin : begin + protocol.n_windows], None, 1, 1, band, notes)
 
 
+def _filter(recording: mne.io.BaseRaw, protocol: Protocol) -> None:
+    """Filter a loaded recording in place."""
+    lines = line_harmonics(protocol.notch, recording.info["sfreq"])
+    if len(lines):
+        recording.notch_filter(lines, verbose="error")
+    recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+
+
+def _quiet(values: NDArray[np.float64], types: list[str], protocol: Protocol) -> NDArray[np.bool_]:
+    """Which windows stay below the protocol's thresholds; values (window, channel, time)."""
+    limit = np.array([protocol.thresholds.get(kind, np.inf) for kind in types])
+    return np.asarray((np.ptp(values, axis=-1) <= limit).all(axis=-1))
+
+
+def _limits(protocol: Protocol) -> str:
+    return f"{protocol.reject} uV (EEG) or {protocol.reject_meg} fT, fT/cm (MEG)"
+
+
 def _noise(
-    steps: _Steps, info: mne.Info, protocol: Protocol, noise_cov: mne.Covariance | None
+    steps: _Steps,
+    info: mne.Info,
+    protocol: Protocol,
+    noise_cov: mne.Covariance | None,
+    operator: SensorOperator,
 ) -> Noise:
     n_lags = len(_window_times(protocol))
     if steps.baseline is not None:
-        noise = noise_from_baseline(steps.baseline, info, steps.baseline_averages, n_lags)
+        good = [info.ch_names.index(name) for name in operator.inputs]
+        noise = noise_from_baseline(
+            steps.baseline[:, good],
+            mne.pick_info(info, good, copy=True, verbose="error"),
+            steps.baseline_averages,
+            n_lags,
+            operator,
+        )
     else:
         band = (max(steps.band[0], protocol.l_freq), steps.band[1])
         noise = noise_from_level(info, SPONTANEOUS_NOISE, n_lags, protocol.sfreq, band)
+        noise = noise.through(operator)
     if noise_cov is None:
         return noise
-    missing = sorted(set(info.ch_names) - set(noise_cov.ch_names))
-    if missing:
-        raise InputError(f"the noise covariance lacks channel(s) {', '.join(missing[:5])}")
-    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
-    data = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
-    reference = np.eye(len(info.ch_names)) - 1.0 / len(info.ch_names)
-    return Noise(
-        tuple(info.ch_names),
-        reference @ data @ reference / steps.n_averages,
-        noise.autocorrelation,
-        "given covariance",
+    given = noise_from_covariance(
+        noise_cov,
+        info,
+        n_lags,
+        autocorrelation=noise.autocorrelation,
+        n_averages=steps.n_averages,
     )
+    return given.through(operator)

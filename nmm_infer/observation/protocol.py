@@ -18,9 +18,29 @@ class _Steps(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    sensors: Literal["auto", "eeg", "meg"] = Field(
+        "auto", description="channels that are used; `auto` takes EEG where there is any, else MEG"
+    )
+    bads: Literal["drop", "interpolate"] = Field(
+        "drop", description="what becomes of channels that are marked bad, flat or not finite"
+    )
+    reference: Literal["average", "none"] | tuple[str, ...] = Field(
+        "average",
+        description="reference of EEG: `average`, `none` (as recorded) or names of channels; "
+        "regions do not depend on it",
+    )
+    notch: float | None = Field(
+        None, gt=0, description="line frequency that is filtered out with its harmonics, Hz"
+    )
     l_freq: float = Field(0.5, gt=0, description="lower edge of the pass band, Hz")
     h_freq: float = Field(30.0, gt=0, description="upper edge of the pass band, Hz")
     sfreq: float = Field(100.0, gt=0, description="sampling rate after resampling, Hz")
+    reject: float | None = Field(
+        150.0, gt=0, description="an epoch with a larger peak-to-peak value of EEG is left out, uV"
+    )
+    reject_meg: float | None = Field(
+        4000.0, gt=0, description="the same for MEG, fT (magnetometers) and fT/cm (gradiometers)"
+    )
     inverse: Literal["eLORETA", "sLORETA"] = Field(
         "eLORETA", description="linear inverse that projects sensors to regions"
     )
@@ -30,6 +50,13 @@ class _Steps(BaseModel):
     region: str | None = Field(
         None, description="region whose column is inferred; the strongest region when absent"
     )
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Peak-to-peak values that reject, by channel type, in V, T and T/m."""
+        limits = {"eeg": (self.reject, 1e-6), "mag": (self.reject_meg, 1e-15)}
+        limits["grad"] = (self.reject_meg, 1e-13)
+        return {kind: value * unit for kind, (value, unit) in limits.items() if value is not None}
 
     @model_validator(mode="after")
     def _check_band(self) -> _Steps:
@@ -45,8 +72,9 @@ class _Steps(BaseModel):
 class EvokedProtocol(_Steps):
     """Average of epochs around an event, referenced to the average of all channels.
 
-    Order of the steps: pick, average reference, filter (zero-phase FIR, MNE's default design),
-    epoch, reject, average, resample, baseline, project to regions, choose the region.
+    Order of the steps: pick, bad channels, reference, notch and band filter (zero-phase FIR, MNE's
+    default design), epoch, reject, average, resample, baseline, project to regions, choose the
+    region.
     """
 
     kind: Literal["evoked"] = "evoked"
@@ -54,8 +82,8 @@ class EvokedProtocol(_Steps):
     tmax: float = Field(
         0.3, gt=0, description="end of the window, s; early enough to keep motor responses out"
     )
-    reject: float | None = Field(
-        150.0, gt=0, description="an epoch with a larger peak-to-peak value is left out, uV"
+    baseline: tuple[float, float] | None = Field(
+        None, description="start and end of the baseline, s; from tmin to the event when absent"
     )
     noise_window: float = Field(
         0.5, gt=0, description="time before the event from which noise is estimated, s"
@@ -68,7 +96,17 @@ class EvokedProtocol(_Steps):
                 f"the window has {self.n_steps} samples at {self.sfreq} Hz; at most {MAX_STEPS} "
                 "are allowed: shorten it or lower sfreq"
             )
+        if self.baseline is not None and not self.in_baseline.any():
+            raise ValueError(
+                f"baseline: no sample lies between {self.baseline[0]} and {self.baseline[1]} s"
+            )
         return self
+
+    @property
+    def in_baseline(self) -> NDArray[np.bool_]:
+        """Which of `times` belong to the baseline."""
+        start, stop = (-np.inf, 0.0) if self.baseline is None else self.baseline
+        return np.asarray((self.times >= start - 1e-9) & (self.times <= stop + 1e-9))
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -100,8 +138,8 @@ class EvokedProtocol(_Steps):
 class SpontaneousProtocol(_Steps):
     """Power spectrum of ongoing activity, averaged over windows.
 
-    Order of the steps: pick, average reference, filter, cut into windows, resample, project to
-    regions, taper (Hann) and average the power of the windows, choose the region.
+    Order of the steps: pick, bad channels, reference, filter, cut into windows, resample, project
+    to regions, taper (Hann) and average the power of the windows, choose the region.
     """
 
     kind: Literal["spontaneous"] = "spontaneous"
@@ -112,7 +150,7 @@ class SpontaneousProtocol(_Steps):
         8.0, gt=0, description="length of the stretch that one observation covers, s"
     )
     reject: float | None = Field(
-        200.0, gt=0, description="a window with a larger peak-to-peak value is left out, uV"
+        200.0, gt=0, description="a window with a larger peak-to-peak value of EEG is left out, uV"
     )
 
     @model_validator(mode="after")

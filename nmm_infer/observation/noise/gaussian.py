@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import mne
@@ -13,8 +13,9 @@ from scipy.linalg import solve_toeplitz, toeplitz
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import boxcox
 
+from nmm_infer.anatomy.sensors import SensorOperator, reference
 from nmm_infer.errors import InputError
-from nmm_infer.observation.noise._channels import Level, levels
+from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 
 __all__ = [
     "Noise",
@@ -77,6 +78,12 @@ class Noise:
             self.spatial, list(self.channels), [], [], nfree=n_samples, verbose="error"
         )
 
+    def through(self, operator: SensorOperator) -> Noise:
+        """Return the noise after a sensor operator: referenced, interpolated, whitened."""
+        rows = [self.channels.index(name) for name in operator.inputs]
+        spatial = operator.covariance(self.spatial[np.ix_(rows, rows)])
+        return replace(self, channels=operator.outputs, spatial=spatial)
+
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw noise, shape (n, channel, n_times), in V (MEG: T, T/m).
 
@@ -115,7 +122,11 @@ def _autoregressive(autocovariance: NDArray[np.float64], n_lags: int) -> NDArray
 
 
 def noise_from_baseline(
-    baseline: NDArray[np.float64], info: mne.Info, n_averages: int, n_lags: int
+    baseline: NDArray[np.float64],
+    info: mne.Info,
+    n_averages: int,
+    n_lags: int,
+    operator: SensorOperator | None = None,
 ) -> Noise:
     """Estimate noise from stretches without response.
 
@@ -130,6 +141,9 @@ def noise_from_baseline(
         themselves).
     n_lags : int
         Lags needed, the longest sequence that will be drawn.
+    operator : SensorOperator, optional
+        What the data went through, interpolation and reference; the average reference without.
+        The covariance is estimated over its inputs and has its rank.
 
     Returns
     -------
@@ -138,30 +152,38 @@ def noise_from_baseline(
         ``n_averages``. Autocorrelation: pooled over channels and segments, continued by an
         autoregressive model of order 5 (Yule-Walker).
     """
+    operator = reference(info) if operator is None else operator
     epochs = mne.EpochsArray(baseline, info.copy(), tmin=0.0, baseline=None, verbose="error")
     covariance = mne.compute_covariance(
         epochs, method="ledoit_wolf", rank="full", on_mismatch="ignore", verbose="error"
     )
-    # Not centred by segment: what is slower than a segment is noise too.
-    lags = min(AR_ORDER + 1, baseline.shape[-1] // 2)
-    length = baseline.shape[-1]
-    # Biased estimates: they make the autoregressive model stable.
-    autocovariance = np.array(
-        [np.mean((baseline[..., : length - k] * baseline[..., k:]).sum(-1)) for k in range(lags)]
-    )
-    n = len(info.ch_names)
-    reference = np.eye(n) - 1.0 / n
-    return Noise(
-        tuple(info.ch_names),
-        reference @ covariance.data @ reference / n_averages,
-        _autoregressive(autocovariance, n_lags),
+    noise = Noise(
+        tuple(covariance.ch_names),
+        covariance.data / n_averages,
+        _autoregressive(_autocovariance(baseline, channel_types(info)), n_lags),
         f"baseline of the recording ({len(baseline)} segments, averaged over {n_averages})",
+    )
+    return noise.through(operator)
+
+
+def _autocovariance(baseline: NDArray[np.float64], types: list[str]) -> NDArray[np.float64]:
+    """Pool the autocovariance over segments and channels, these in units of their type's level."""
+    # Not centred by segment: what is slower than a segment is noise too.
+    length = baseline.shape[-1]
+    lags = min(AR_ORDER + 1, length // 2)
+    if len(set(types)) > 1:
+        kinds = np.array(types)
+        level = {kind: baseline[:, kinds == kind].std() for kind in set(types)}
+        baseline = baseline / np.array([level[kind] for kind in types])[:, np.newaxis]
+    # Biased estimates: they make the autoregressive model stable.
+    return np.array(
+        [np.mean((baseline[..., : length - k] * baseline[..., k:]).sum(-1)) for k in range(lags)]
     )
 
 
 def noise_from_level(
     info: mne.Info,
-    level: float,
+    level: Level,
     n_lags: int,
     sfreq: float,
     band: tuple[float, float],
@@ -169,14 +191,14 @@ def noise_from_level(
     exponent: float = 1.0,
     correlation_length: float = 0.05,
 ) -> Noise:
-    """Describe noise of a given level.
+    """Describe noise of a given level, correlated between near channels.
 
     Parameters
     ----------
     info : mne.Info
         Channels with positions in m.
-    level : float
-        Standard deviation of one channel before the average reference, in V.
+    level : float, dict or numpy.ndarray
+        Standard deviation of a channel before the average reference, as in :func:`white_noise`.
     n_lags, sfreq : int, float
         Length of the longest sequence and its sampling rate in Hz.
     band : tuple of float
@@ -189,22 +211,15 @@ def noise_from_level(
     Returns
     -------
     Noise
-        The noise after the average reference.
+        The noise after the average reference of EEG; MEG has none.
     """
-    positions = np.array([channel["loc"][:3] for channel in info["chs"]])
-    n = len(positions)
-    reference = np.eye(n) - 1.0 / n
-    spatial = level**2 * np.exp(-squareform(pdist(positions)) / correlation_length)
-    frequencies = np.linspace(band[0], band[1], 2048)
-    power = frequencies**-exponent
-    lags = np.arange(n_lags) / sfreq
-    autocorrelation = (power @ np.cos(2 * np.pi * frequencies[:, None] * lags)) / power.sum()
-    return Noise(
-        tuple(info.ch_names),
-        reference @ spatial @ reference,
-        autocorrelation,
-        f"given: {level * 1e6:g} uV, 1/f^{exponent:g}",
-    )
+    coloured = power_law_noise(info, level, n_lags, sfreq, band, exponent=exponent)
+    types, places = np.array(channel_types(info)), positions(info)
+    correlation = np.exp(-squareform(pdist(places)) / correlation_length)
+    correlation *= types[:, np.newaxis] == types
+    deviation = np.sqrt(np.diag(coloured.spatial))
+    spatial = correlation * np.outer(deviation, deviation)
+    return replace(coloured, spatial=spatial).through(reference(info))
 
 
 def white_noise(info: mne.Info, level: Level, n_lags: int) -> Noise:
