@@ -11,6 +11,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nmm_infer.anatomy import (
+    HeadSettings,
     desikan_killiany_connectome,
     read_connectome,
     row_normalised,
@@ -135,6 +136,8 @@ class Study(BaseModel):
         Neural mass model of all regions, and the user's file that registers it.
     connectome : ConnectomeSettings
         Regions and connections.
+    head : HeadSettings
+        Conductivities, size and electrodes of the template head; not used with a head of your own.
     seed : int
         Seed of everything random.
 
@@ -163,6 +166,7 @@ class Study(BaseModel):
         None, description="Python file that registers the model (`register_model`)"
     )
     connectome: ConnectomeSettings = Field(default_factory=ConnectomeSettings)
+    head: HeadSettings = Field(default_factory=HeadSettings)
     seed: int = Field(0, ge=0, description="seed of everything random")
 
     @classmethod

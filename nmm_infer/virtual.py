@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mne
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 from nmm_infer import _random
 from nmm_infer.anatomy import Head, desikan_killiany_connectome, row_normalised, template_head
 from nmm_infer.errors import InputError
+from nmm_infer.observation.noise import NoiseSource
 from nmm_infer.simulation import simulate
 
 __all__ = ["simulate_raw"]
@@ -23,16 +25,17 @@ def simulate_raw(
     head: Head | None = None,
     source_scale: ArrayLike = 50.0,
     sensor_noise: float = 0.0,
+    noise_sources: Sequence[NoiseSource] = (),
     step: float = 1e-3,
     seed: int = 0,
     **options: Any,
 ) -> mne.io.RawArray:
-    """Simulate an EEG recording of coupled columns.
+    """Simulate an EEG or MEG recording of coupled columns.
 
     Parameters
     ----------
     info : mne.Info
-        EEG channels with positions, and the sampling rate, a whole fraction of 1 / step.
+        EEG or MEG channels with positions, and the sampling rate, a whole fraction of 1 / step.
     duration : float
         Length in s.
     head : Head, optional
@@ -41,7 +44,10 @@ def simulate_raw(
         Moment of each region in nAm for one mV of the model's signal, signed along the outward
         normal.
     sensor_noise : float
-        Standard deviation of white noise on every channel, in V.
+        Standard deviation of white noise on every channel, in V (T, T/m).
+    noise_sources : sequence of NoiseSource
+        Blinks, line noise, drifts, electrode pops and more (:mod:`nmm_infer.observation.noise`),
+        for the channels of `info` at its sampling rate; they are added as they are.
     step : float
         Integration step in s.
     seed : int
@@ -53,8 +59,8 @@ def simulate_raw(
     Returns
     -------
     mne.io.RawArray
-        Signals in V, referenced as the forward model is (to infinity); the simulated potentials
-        have had their mean over time taken away, as any EEG amplifier does.
+        Signals in V (MEG: T, T/m), referenced as the forward model is (to infinity); the simulated
+        potentials have had their mean over time taken away, as any EEG amplifier does.
 
     Raises
     ------
@@ -102,4 +108,9 @@ def simulate_raw(
     signals = head.leadfield.values @ moments
     rng = _random.generator(seed, "raw/sensors")
     signals += sensor_noise * rng.standard_normal(signals.shape)
+    for number, source in enumerate(noise_sources):
+        if list(source.channels) != list(info["ch_names"]):
+            raise InputError(f"noise source {number} is not for the channels of info")
+        rng = _random.generator(seed, "raw/noise", number)
+        signals += source.sample(1, signals.shape[1], rng)[0]
     return mne.io.RawArray(signals, info, verbose="error")

@@ -236,7 +236,7 @@ def infer(
     seed : int, optional
         Seed of everything random; the study's without.
     head : Head, optional
-        Forward model; the template head without.
+        Forward model; the template head with the study's settings without.
     noise_cov : mne.Covariance, optional
         Noise covariance of single trials; estimated from the baseline without.
     store : path, optional
@@ -266,7 +266,11 @@ def infer(
     with show_progress(progress):
         with stage("Head model and source imaging", 2) as advance:
             observation = observe(
-                recording, study.protocol, events=events, head=head, noise_cov=noise_cov
+                recording,
+                study.protocol,
+                events=events,
+                head=study.head if head is None else head,
+                noise_cov=noise_cov,
             )
             advance(1)
             observer = Observer.like(observation, study.protocol, seed=study.seed)

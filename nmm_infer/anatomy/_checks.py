@@ -57,6 +57,8 @@ def check_metres(points: NDArray[np.float64], what: str, least: float = 0.01) ->
     least : float
         Least median distance from their middle, metres; 0 for sources, which may be one place.
     """
+    if not np.isfinite(points).all():
+        raise InputError(f"The {what} are not finite.")
     if not len(points):
         return
     spread = float(np.median(np.linalg.norm(points - points.mean(axis=0), axis=1)))
@@ -85,8 +87,6 @@ def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
     info : mne.Info
         Channels; of others than EEG nothing is asked.
     """
-    if not np.isfinite(positions).all():
-        raise InputError("A source position is not finite.")
     picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
     places = np.array([info["chs"][k]["loc"][:3] for k in picks]).reshape(-1, 3)
     places = places[[is_position(place) for place in places]] if len(places) else places

@@ -18,7 +18,6 @@ __all__ = ["GAP_CAP_MM", "SKULL_SHARE", "Layers", "template_layers"]
 
 GAP_CAP_MM = 22.0
 SKULL_SHARE = 0.5
-_ICO = 3
 
 
 class Layers(NamedTuple):
@@ -31,8 +30,8 @@ class Layers(NamedTuple):
 
 
 @cache
-def template_layers() -> Layers:
-    """Make inner skull, outer skull and outer skin of the template, 642 vertices each.
+def template_layers(grade: int = 3) -> Layers:
+    """Make inner skull, outer skull and outer skin of the template.
 
     The inner skull is MNE's fsaverage inner skull, decimated. The outer skin is MNE's fsaverage
     head surface where rays from the inner skull's centre through its vertices leave it, so that
@@ -41,12 +40,18 @@ def template_layers() -> Layers:
     two, where the gap that is halved counts as 22 mm at most (towards face and neck the head
     surface is far from the skull: there the skull stays 11 mm thick and the rest is scalp).
 
+    Parameters
+    ----------
+    grade : {2, 3, 4}
+        How often the faces of an icosahedron are quartered: 162, 642 or 2,562 vertices a layer.
+        The vertices of each are among those of the next.
+
     Returns
     -------
     Layers
-        Surfaces, mm, shape (642, 3) each, and faces, shape (1280, 3).
+        Surfaces, mm, and faces.
     """
-    skull = _inner_skull()
+    skull = _inner_skull(grade)
     head = mne.read_bem_surfaces(mne_fsaverage_file("fsaverage-head.fif"), verbose="error")[0]
     inner, faces = 1000.0 * skull["rr"], np.asarray(skull["tris"], np.int64)
     centre = inner.mean(axis=0)
@@ -65,8 +70,8 @@ def template_layers() -> Layers:
     return layers
 
 
-def _inner_skull() -> dict[str, NDArray[np.float64]]:
-    """Decimate MNE's fsaverage inner skull from 10,242 to 642 vertices; metres."""
+def _inner_skull(grade: int) -> dict[str, NDArray[np.float64]]:
+    """Decimate MNE's fsaverage inner skull from its 10,242 vertices; metres."""
     path = mne_fsaverage_file("fsaverage-inner_skull-bem.fif")
     full = mne.read_bem_surfaces(path, verbose="error")[0]
     with tempfile.TemporaryDirectory() as subjects_dir:
@@ -74,7 +79,7 @@ def _inner_skull() -> dict[str, NDArray[np.float64]]:
         folder.mkdir(parents=True)
         mne.write_surface(folder / "inner_skull.surf", 1000.0 * full["rr"], full["tris"])
         (decimated,) = mne.make_bem_model(
-            SUBJECT, ico=_ICO, conductivity=(0.3,), subjects_dir=subjects_dir, verbose="error"
+            SUBJECT, ico=grade, conductivity=(0.3,), subjects_dir=subjects_dir, verbose="error"
         )
     surface: dict[str, NDArray[np.float64]] = decimated
     return surface

@@ -9,6 +9,7 @@ from pathlib import Path
 import mne
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from nmm_infer.anatomy._labels import SUBJECT
 from nmm_infer.anatomy._layers import Layers
@@ -70,4 +71,10 @@ def grid_in_skull(spacing: float, layers: Layers, margin: float) -> NDArray[np.f
     (space,) = mne.setup_volume_source_space(
         pos=spacing, surface=surface, mindist=margin, exclude=0.0, verbose="error"
     )
-    return 1000.0 * np.asarray(space["rr"])[space["vertno"]]
+    places = 1000.0 * np.asarray(space["rr"])[space["vertno"]]
+    # MNE keeps off the vertices only, and the triangles between them are large.
+    n = 12
+    shares = np.array([(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]) / n
+    dense = np.einsum("sc,fcd->fsd", shares, layers.inner_skull[layers.faces]).reshape(-1, 3)
+    kept: NDArray[np.float64] = places[cKDTree(dense).query(places)[0] >= margin]
+    return kept

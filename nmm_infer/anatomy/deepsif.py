@@ -33,8 +33,10 @@ _FILES = {
 }
 _NOTE = (
     "DeepSIF's published lead field: fsaverage5 pial surface, 994 regions, three-layer BEM, 75 "
-    "electrodes. Its columns are sums over a region's vertices; here they are divided by the number "
-    "of vertices, so that a column is the signal of one nAm. 28 regions are mostly medial wall."
+    "electrodes. Its unit is not stated and is taken for V/Am. Its columns are sums over a "
+    "region's vertices; here they are divided by the number of vertices, so that a column is the "
+    "signal of one nAm. Electrodes are laid on the template's by their names. 28 regions are "
+    "mostly medial wall."
 )
 
 #: Electrodes of the 64-channel BioSemi cap, in BioSemi's order; DeepSIF's cap has them all.
@@ -126,7 +128,9 @@ def _electrodes(places: NDArray[Any]) -> mne.Info:
         published[common] / 1000.0, np.array([template[name] for name in names if name in template])
     )
     if fitted is None:
-        raise InputError("The electrodes of DeepSIF's file lie in a plane: it is not the published.")
+        raise InputError(
+            "The electrodes of DeepSIF's file lie in a plane: it is not the published."
+        )
     trans, misfit = fitted
     _LOG.debug("Electrodes laid on the template's, median misfit %.1f mm.", 1000 * misfit)
     moved = apply_trans(trans, published / 1000.0)

@@ -112,7 +112,8 @@ def _on_head(
     places = 1000.0 * apply_trans(head_to_mri, np.array(list(positions.values())))
     _refuse_far(list(positions), _Skin(skin).heights(places))
     centre = skin.mean(axis=0)
-    places = _shift(places - centre, settings) + centre
+    top = float((skin - centre)[:, 2].max())
+    places = _shift(list(positions), places - centre, top, settings) + centre
     places = settings.warp(places, skin)
     back = apply_trans(np.linalg.inv(head_to_mri), places / 1000.0)
     return dict(zip(positions, back, strict=True))
@@ -158,14 +159,22 @@ def _refuse_far(names: list[str], heights: NDArray[np.float64]) -> None:
         )
 
 
-def _shift(places: NDArray[np.float64], settings: HeadSettings) -> NDArray[np.float64]:
-    """Move electrodes along the scalp; mm from the centre of the head."""
+def _shift(
+    names: list[str], places: NDArray[np.float64], top: float, settings: HeadSettings
+) -> NDArray[np.float64]:
+    """Move electrodes along the scalp; mm from the centre of the head, whose vertex is at `top`.
+
+    An electrode's shift depends on its name and the seed, not on the other electrodes.
+    """
     radius = np.linalg.norm(places, axis=1, keepdims=True)
-    forward, right = np.asarray(settings.cap_shift) / radius.mean()
+    forward, right = np.asarray(settings.cap_shift) / top
     moved = Rotation.from_rotvec([-forward, right, 0.0]).apply(places)
     if settings.electrode_shift:
-        rng = _random.generator(settings.seed, "heads/electrodes")
-        step = rng.standard_normal(places.shape) * settings.electrode_shift / np.sqrt(2)
+        draws = [
+            _random.generator(settings.seed, f"heads/electrodes/{name}").standard_normal(3)
+            for name in names
+        ]
+        step = np.array(draws) * settings.electrode_shift / np.sqrt(2)
         outward = moved / radius
         step -= (step * outward).sum(axis=1, keepdims=True) * outward
         moved = moved + step

@@ -256,7 +256,11 @@ class Head:
             dims=("channel", "component"),
             coords={"channel": self.channels, **self.sources.components.coords},
             name="gain",
-            attrs={"units": self._units("/nAm"), "long_name": "signal per nAm", "reference": "none"},
+            attrs={
+                "units": self._units("/nAm"),
+                "long_name": "signal per nAm",
+                "reference": "none",
+            },
         )
 
     @cached_property

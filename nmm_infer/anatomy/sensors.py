@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mne
 import numpy as np
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 
-__all__ = ["SensorOperator", "identity", "interpolation", "reference", "whitening"]
+__all__ = [
+    "SensorOperator",
+    "identity",
+    "interpolation",
+    "interpolation_options",
+    "reference",
+    "whitening",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,13 +203,22 @@ def interpolation(info: mne.Info, bads: Sequence[str]) -> SensorOperator:
     # The map is linear: what it makes of unit signals is its matrix.
     unit = mne.EvokedArray(np.eye(len(names)), marked, verbose="error")
     try:
-        unit.interpolate_bads(reset_bads=False, method={"eeg": "spline"}, verbose="error")
+        unit.interpolate_bads(reset_bads=False, **interpolation_options(info), verbose="error")
     except (ValueError, RuntimeError) as error:
         raise InputError(f"Channels cannot be interpolated: {error}. Set a montage.") from error
     columns = [names.index(name) for name in good]
     matrix = np.asarray(unit.data[:, columns])
     note = f"Interpolated from the other channels: {', '.join(bads)}."
     return SensorOperator(matrix, tuple(names), tuple(good), notes=(note,))
+
+
+def interpolation_options(info: mne.Info) -> dict[str, Any]:
+    """Arguments of `mne.io.Raw.interpolate_bads`, so that data are interpolated as lead fields are.
+
+    Without digitised points no sphere can be fitted to the head: then MNE's default origin for
+    such cases is taken, 40 mm above that of the head coordinates.
+    """
+    return {"method": {"eeg": "spline"}, "origin": "auto" if info["dig"] else (0.0, 0.0, 0.04)}
 
 
 def whitening(

@@ -40,6 +40,9 @@ class HeadSettings:
         ``seed``.
     cap_shift : tuple of float
         Shift of the whole cap along the scalp: forward and to the right, mm at the vertex.
+    mesh : {3, 4}
+        Fineness of the boundary elements: 642 vertices a layer (half a minute), or 2,562 (minutes
+        and 2.5 GB). Either is extrapolated from the next coarser one.
     seed : int
         Seed of deformation and electrode shifts.
 
@@ -50,6 +53,8 @@ class HeadSettings:
         seed is negative.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - what a study reads it with
+
     brain: float = 0.3
     skull: float = 0.006
     scalp: float = 0.3
@@ -57,6 +62,7 @@ class HeadSettings:
     deformation: float = 0.0
     electrode_shift: float = 0.0
     cap_shift: tuple[float, float] = (0.0, 0.0)
+    mesh: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +87,9 @@ class HeadSettings:
             raise InputError(f"cap_shift is two numbers up to 50 mm, not {self.cap_shift}.")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, not {self.seed}.")
+
+        if self.mesh not in (3, 4):
+            raise InputError(f"mesh is 3 or 4, not {self.mesh}.")
 
     @property
     def conductivity(self) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.anatomy import _layers, _source_spaces, _subcortex
 from nmm_infer.anatomy._cache import cache_folder, cached, fingerprint
-from nmm_infer.anatomy._conductor import boundary_elements
+from nmm_infer.anatomy._conductor import boundary_elements, extrapolated
 from nmm_infer.anatomy._labels import desikan_killiany_labels
 from nmm_infer.anatomy._layers import Layers, template_layers
 from nmm_infer.anatomy._package_data import (
@@ -34,7 +34,7 @@ from nmm_infer.errors import InputError
 __all__ = ["SOURCES", "SourceKind", "template_head"]
 
 _LOG = logging.getLogger(__name__)
-_CONSTRUCTION = "2"  # raise it whenever the code below, or what it calls, gives other numbers
+_CONSTRUCTION = "3"  # raise it whenever the code below, or what it calls, gives other numbers
 _SPACINGS = ("ico3", "ico4", "ico5")
 _MARGIN = 5.0  # mm from the inner skull, MNE's default for grids
 _SUBCORTEX = 5.0  # mm
@@ -54,9 +54,9 @@ _ABOUT = {
 }
 _NOTE = (
     "Template head, not the person's own: {about}; three-layer BEM ({brain:g}, {skull:g}, "
-    "{scalp:g} S/m, 642 vertices a layer). Its outer skull is a construction of this package, half "
-    "way between MNE's fsaverage inner skull and head surface with the gap counted as 22 mm at "
-    "most."
+    "{scalp:g} S/m, {vertices} vertices a layer, extrapolated). Its outer skull is a construction "
+    "of this package, half way between MNE's fsaverage inner skull and head surface with the gap "
+    "counted as 22 mm at most."
 )
 
 
@@ -126,8 +126,9 @@ def template_head(
     forward = parts.forward(channels)
     about = _ABOUT[sources] + (f", {spacing:g} mm" if isinstance(spacing, float) else "")
     brain, skull, scalp = settings.conductivity
-    said = [_NOTE.format(about=about, brain=brain, skull=skull, scalp=scalp), settings.describe()]
-    said = [*filter(None, said), *notes]
+    vertices = 10 * 4**settings.mesh + 2
+    note = _NOTE.format(about=about, brain=brain, skull=skull, scalp=scalp, vertices=vertices)
+    said = [note, *filter(None, [settings.describe()]), *notes]
     if sources == "volume":
         names = _subcortex.atlas_at(parts.grid())
         regions = {
@@ -229,10 +230,9 @@ class _Parts:
                 spaces += _source_spaces.points(self.warp(places))
         return spaces
 
-    def conductor(self) -> mne.bem.ConductorModel:
+    def conductor(self, grade: int) -> mne.bem.ConductorModel:
         """Compute the conductor model; MNE checks that no surface crosses another."""
-        _LOG.info("Computing the template's conductor model, once: some ten seconds.")
-        inner, outer, skin, faces = template_layers()
+        inner, outer, skin, faces = template_layers(grade)
         moved = Layers(self.warp(inner), self.warp(outer), self.warp(skin), faces)
         return boundary_elements(moved, self.settings.conductivity)
 
@@ -240,7 +240,8 @@ class _Parts:
         """Compute the free-orientation forward model of all sources and channels."""
         conducting = fingerprint(self.shape_key, repr(self.settings.conductivity))
         placed = fingerprint(self.shape_key, self.sources, repr(self.spacing))
-        path = self.folder / f"template-{fingerprint(conducting, placed, _describe(info))}-fwd.fif"
+        mesh = self.settings.mesh
+        key = fingerprint(conducting, placed, repr(mesh), _describe(info))
 
         def build() -> mne.Forward:
             source_space = cached(
@@ -249,32 +250,44 @@ class _Parts:
                 write=lambda path, made: made.save(path, verbose="error"),
                 read=lambda path: mne.read_source_spaces(path, verbose="error"),
             )
-            conductor = cached(
-                self.folder / f"template-{conducting}-bem-sol.fif",
-                build=self.conductor,
-                write=lambda path, made: mne.write_bem_solution(path, made, verbose="error"),
-                read=lambda path: mne.read_bem_solution(path, verbose="error"),
-            )
-            trans = mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
-            kinds = info.get_channel_types(unique=True)
-            made = mne.make_forward_solution(
-                info, trans, source_space, conductor, meg="mag" in kinds or "grad" in kinds,
-                eeg="eeg" in kinds, mindist=0.0, verbose="error",
-            )  # fmt: skip
-            wanted = sum(space["nuse"] for space in source_space)
-            if made["nsource"] != wanted:
-                raise InputError(
-                    f"{wanted - made['nsource']} sources lie outside the inner skull of this head: "
-                    "take a smaller deformation."
+            _LOG.info("Computing the template's forward model, once.")
+            return extrapolated(
+                *(
+                    self._through(grade, conducting, info, source_space)
+                    for grade in (mesh, mesh - 1)
                 )
-            return made
+            )
 
         return cached(
-            path,
+            self.folder / f"template-{key}-fwd.fif",
             build=build,
             write=lambda path, made: mne.write_forward_solution(path, made, verbose="error"),
             read=lambda path: mne.read_forward_solution(path, verbose="error"),
         )
+
+    def _through(
+        self, grade: int, conducting: str, info: mne.Info, source_space: mne.SourceSpaces
+    ) -> mne.Forward:
+        """Compute the forward model of one mesh."""
+        conductor = cached(
+            self.folder / f"template-{conducting}-ico{grade}-bem-sol.fif",
+            build=lambda: self.conductor(grade),
+            write=lambda path, made: mne.write_bem_solution(path, made, verbose="error"),
+            read=lambda path: mne.read_bem_solution(path, verbose="error"),
+        )
+        trans = mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
+        kinds = info.get_channel_types(unique=True)
+        made = mne.make_forward_solution(
+            info, trans, source_space, conductor, meg="mag" in kinds or "grad" in kinds,
+            eeg="eeg" in kinds, mindist=0.0, verbose="error",
+        )  # fmt: skip
+        wanted = sum(space["nuse"] for space in source_space)
+        if made["nsource"] != wanted:
+            raise InputError(
+                f"{wanted - made['nsource']} sources lie outside the inner skull of this head: "
+                "take a smaller deformation."
+            )
+        return made
 
 
 def _describe(info: mne.Info) -> bytes:

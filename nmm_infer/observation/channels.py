@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.anatomy import SensorOperator, place_electrodes
-from nmm_infer.anatomy.sensors import interpolation, reference
+from nmm_infer.anatomy.sensors import interpolation, interpolation_options, reference
 from nmm_infer.errors import InputError
 
 __all__ = ["MIN_CHANNELS", "Chosen", "choose_channels"]
@@ -127,12 +127,14 @@ def choose_channels(
     if montage is not None:
         result.set_montage(montage, verbose="error")
     mended = interpolation(result.info, bad if mending else [])
-    operator = reference(result.info, to if isinstance(to, str) else list(to)) @ mended
+    referenced = reference(result.info, to if isinstance(to, str) else list(to))
+    operator = referenced @ mended
+    notes += referenced.notes
     placed = _with_references(recording.info, result.info)
     if mending and bad:
         result.info["bads"] = bad
         _fill(result, bad)  # MNE reads good channels only, but NaN times 0 is NaN
-        result.interpolate_bads(method={"eeg": "spline"}, verbose="error")
+        result.interpolate_bads(**interpolation_options(placed), verbose="error")
     else:
         result.info["bads"] = []
     if kinds == ("eeg",) and to != "none":

@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nmm_infer.anatomy import Head, SensorOperator, template_head
+from nmm_infer.anatomy import Head, HeadSettings, SensorOperator, template_head
+from nmm_infer.anatomy.settings import TEMPLATE
 from nmm_infer.errors import InputError
 from nmm_infer.observation.channels import choose_channels
 from nmm_infer.observation.conditioning import bandpass, line_harmonics, resample_at
@@ -43,7 +44,7 @@ def observe(
     protocol: Protocol,
     *,
     events: str | None = None,
-    head: Head | None = None,
+    head: Head | HeadSettings | None = None,
     noise_cov: mne.Covariance | None = None,
 ) -> Observation:
     """Pass a recording through the protocol.
@@ -57,8 +58,9 @@ def observe(
         The steps.
     events : str, optional
         Which events to average over; needed for a Raw and an evoked protocol.
-    head : Head, optional
-        Forward model that covers the channels; the template head without.
+    head : Head or HeadSettings, optional
+        Forward model that covers the channels, or what the template head departs in; the template
+        head without.
     noise_cov : mne.Covariance, optional
         Noise covariance of one sample of a single trial; without, it is estimated from the
         baseline (evoked) or set to :data:`SPONTANEOUS_NOISE`.
@@ -92,7 +94,9 @@ def observe(
         steps = _evoked(chosen, protocol, events, found)
     else:
         steps = _spontaneous(chosen, protocol)
-    head = (template_head(used.placed) if head is None else head).pick(chosen.ch_names)
+    if not isinstance(head, Head):
+        head = template_head(used.placed, settings=head or TEMPLATE)
+    head = head.pick(chosen.ch_names)
     info = _at_rate(chosen.info, protocol.sfreq)
     data = xr.DataArray(
         steps.data,
@@ -107,7 +111,7 @@ def observe(
     noise = _noise(steps, info, protocol, noise_cov, used.operator)
     return Observation(
         data, head, noise, info, mask, steps.n_averages, steps.band,
-        tuple(dict.fromkeys((*notes, *used.operator.notes, *steps.notes, *head.notes))),
+        tuple(dict.fromkeys((*notes, *steps.notes, *head.notes))),
         _source(recording), used.operator,
     )  # fmt: skip
 

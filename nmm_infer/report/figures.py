@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import mne
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 from nilearn import datasets, plotting
 from numpy.typing import NDArray
@@ -26,6 +27,12 @@ __all__ = [
     "style",
 ]
 
+#: Name, unit and factor from SI of what each channel type shows.
+_QUANTITIES = {
+    "eeg": ("potential", "µV", 1e6),
+    "mag": ("field", "fT", 1e15),
+    "grad": ("gradient", "fT/cm", 1e13),
+}
 PRIOR, POSTERIOR, TRUTH, FOCUS = "#aab2bd", "#1f6feb", "#d9480f", "#d9480f"
 
 
@@ -61,20 +68,29 @@ def recording(result: Result) -> Figure:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplot_mosaic([["a", "b", "c", "d"]], width_ratios=[2.6, 1, 1, 1])
     data, info = result.observation.data, result.observation.info
+    types = info.get_channel_types()
+    shown = next(kind for kind in _QUANTITIES if kind in types)  # one unit an axis
+    picks = [k for k, kind in enumerate(types) if kind == shown]
+    data, info = data[:, picks], mne.pick_info(info, picks, copy=True, verbose="error")
+    quantity, sensor_unit, factor = _QUANTITIES[shown]
     depth = np.array([channel["loc"][1] for channel in info["chs"]])
     shade = mpl.colormaps["viridis"](0.9 * (depth - depth.min()) / (np.ptp(depth) + 1e-12))
     if _is_evoked(result):
-        values, times = data.values[0] * 1e6, data.coords["time"].values
+        values, times = data.values[0] * factor, data.coords["time"].values
         power = np.where(times > 0.02, (values**2).mean(axis=0), 0.0)
         peaks = _peaks(power, times)
         maps = [(values[:, i], f"{times[i] * 1e3:.0f} ms") for i in peaks]
-        x, y, labels = times * 1e3, values, ("time from the event [ms]", "potential [µV]")
+        x, y, labels = (
+            times * 1e3,
+            values,
+            ("time from the event [ms]", f"{quantity} [{sensor_unit}]"),
+        )
         for i in peaks:
             axes["a"].axvline(times[i] * 1e3, color="#d1d5db", lw=1, zorder=0)
-        unit, cmap = "µV", "RdBu_r"
+        unit, cmap = sensor_unit, "RdBu_r"
         title = f"Average of {result.observation.n_averages} trials"
     else:
-        windows = data.values * 1e6
+        windows = data.values * factor
         spectrum, x = mne.time_frequency.psd_array_multitaper(
             windows,
             info["sfreq"],
@@ -84,7 +100,7 @@ def recording(result: Result) -> Figure:
             verbose="error",
         )
         y = 10 * np.log10(spectrum.mean(axis=0))
-        labels = ("frequency [Hz]", "power [dB re 1 µV²/Hz]")
+        labels = ("frequency [Hz]", f"power [dB re 1 ({sensor_unit})²/Hz]")
         bands = {"theta 4-7 Hz": (4, 7), "alpha 8-13 Hz": (8, 13), "beta 14-30 Hz": (14, 30)}
         maps = [
             (y[:, (x >= low) & (x <= high)].mean(axis=1), name)
@@ -97,7 +113,7 @@ def recording(result: Result) -> Figure:
     axes["a"].margins(x=0)
     limit = max(np.abs(values).max() for values, _ in maps)
     for (values, name), key in zip(maps, "bcd", strict=False):
-        bounds = (-limit, limit) if unit == "µV" else (values.min(), values.max())
+        bounds = (-limit, limit) if unit != "dB" else (values.min(), values.max())
         image, _ = mne.viz.plot_topomap(
             values,
             info,
@@ -126,12 +142,14 @@ def _peaks(power: NDArray[np.float64], times: NDArray[np.float64], n: int = 3) -
 
 
 def source_map(result: Result) -> Figure:
-    """Strength of every region on the inflated cortex."""
+    """Strength of every region: on the inflated cortex, or at its place where there is none."""
     strength = result.sources["strength"]
     head = result.observation.head
+    if {label.subject for label in head.labels} != {"fsaverage5"}:
+        return _places(strength, head.region_positions.values)
     values = {"lh": np.full(10242, np.nan), "rh": np.full(10242, np.nan)}
-    for label, value in zip(head.labels, strength.values, strict=True):
-        values[label.hemi][label.vertices] = value
+    for label in head.labels:
+        values[label.hemi][label.vertices] = float(strength.sel(region=label.name))
     mesh = datasets.load_fsaverage("fsaverage5")["inflated"]
     sulci = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="sulcal")
     figure = Figure(figsize=(10, 2.9), layout="constrained")
@@ -150,6 +168,25 @@ def source_map(result: Result) -> Figure:
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), "inferno")
     unit = strength.attrs["units"].replace("*", "")
     figure.colorbar(scale, ax=figure.axes, shrink=0.6, label=f"strength [{unit}]")
+    return figure
+
+
+def _places(strength: xr.DataArray, places: NDArray[np.float64]) -> Figure:
+    """Draw each region as a dot from above, from the left and from behind."""
+    figure = Figure(figsize=(10, 2.9), layout="constrained")
+    axes = figure.subplots(1, 3)
+    order = np.argsort(strength.values)
+    for panel, (title, across, up) in zip(
+        axes, (("above", 0, 1), ("left", 1, 2), ("behind", 0, 2)), strict=True
+    ):
+        dots = panel.scatter(
+            1e3 * places[order, across], 1e3 * places[order, up], c=strength.values[order],
+            cmap="inferno", vmin=0, s=18,
+        )  # fmt: skip
+        panel.set(aspect="equal", title=f"from {title}", xlabel=f"{'xyz'[across]} [mm]")
+        panel.set_ylabel(f"{'xyz'[up]} [mm]")
+    unit = strength.attrs["units"].replace("*", "")
+    figure.colorbar(dots, ax=axes, shrink=0.8, label=f"strength [{unit}]")
     return figure
 
 
