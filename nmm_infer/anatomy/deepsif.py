@@ -102,10 +102,10 @@ def read_deepsif(folder: str | Path) -> Head:
 
 
 def _load(path: Path, key: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; DeepSIF's repository has it in anatomy/")
     try:
         content: dict[str, Any] = loadmat(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; DeepSIF's repository has it in anatomy/") from None
     except (OSError, ValueError, NotImplementedError, MatReadError) as error:
         raise InputError(f"{path}: not a MATLAB file ({str(error)[:80]})") from error
     if key not in content:

@@ -231,8 +231,8 @@ def _by_position(
     height = float(np.linalg.norm(opening))
     if height > 0.1 * radius and opening[2] > -_STEEP * height:
         raise InputError(
-            "The recorded electrode positions are turned, or one of them is far off: their cap "
-            "does not open downwards. MNE's head coordinates have x to the right ear, y to the "
+            "The recorded electrode positions are turned: their cap does not open downwards (or "
+            "one of them is far off). MNE's head coordinates have x to the right ear, y to the "
             "nose, z up; set the montage with its fiducials."
         )
     scale = ours[1] / theirs[1]

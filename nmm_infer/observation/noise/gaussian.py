@@ -96,16 +96,25 @@ class Noise:
             raise InputError(
                 f"the noise knows {len(self.autocorrelation)} lags, {n_times} were asked for"
             )
-        space, time = self._roots
         white = rng.standard_normal((len(self.channels), n * n_times), dtype=np.float32)
-        coloured = (space @ white).reshape(-1, n_times) @ _root(time[:n_times, :n_times])
+        coloured = (self._space @ white).reshape(-1, n_times) @ self._time(n_times)
         shape = (len(self.channels), n, n_times)
         return np.ascontiguousarray(np.swapaxes(coloured.reshape(shape), 0, 1))
 
     @cached_property
-    def _roots(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Root of the spatial covariance, and the temporal covariance itself."""
-        return _spatial_root(self.spatial), toeplitz(self.autocorrelation)
+    def _space(self) -> NDArray[np.float32]:
+        """Root of the spatial covariance."""
+        return _spatial_root(self.spatial)
+
+    def _time(self, n_times: int) -> NDArray[np.float32]:
+        """Root of the temporal covariance of so many samples, found once."""
+        if n_times not in self._times:
+            self._times[n_times] = _root(toeplitz(self.autocorrelation[:n_times]))
+        return self._times[n_times]
+
+    @cached_property
+    def _times(self) -> dict[int, NDArray[np.float32]]:
+        return {}
 
 
 def _autoregressive(autocovariance: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:
