@@ -12,7 +12,7 @@ os.environ["MPLBACKEND"] = "agg"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore")
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+sys.path[:0] = [str(Path(__file__).parent / "_extensions"), str(Path(__file__).parents[1])]
 
 project = "nmm_infer"
 author = "The nmm_infer developers"
@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "results_tables",
     "study_keys",
 ]
 exclude_patterns = ["_build", "_extensions", "examples", "**.ipynb_checkpoints"]

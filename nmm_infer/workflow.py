@@ -87,9 +87,6 @@ class Result:
         """Everything about the parameters, as ArviZ knows it."""
         axis, grid, axis_unit = self.study.protocol.axis
         quantity, unit = self.study.protocol.quantity
-        if self.study.protocol.inverse == "sLORETA":
-            unit = unit.replace("(nA*m)**2", "1").replace("nA*m", "1")
-
         synaptic = self.study.synaptic
 
         def parameters(draws: xr.DataArray) -> xr.Dataset:

@@ -1,17 +1,20 @@
 """The directives ``study-keys`` and ``study-prior``: tables of the study file, from its models."""
 
 import re
+from dataclasses import fields, is_dataclass
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from numpydoc.docscrape import ClassDoc
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 _UNIT = re.compile(r", (Hz|s|uV)\b")
 
 
 def _models():
+    from nmm_infer.anatomy import HeadSettings
     from nmm_infer.observation import EvokedProtocol, SpontaneousProtocol
     from nmm_infer.parameters import Parameter
     from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
@@ -24,12 +27,20 @@ def _models():
         "spontaneous": (SpontaneousProtocol, None, None),
         "prior": (PriorRange, None, Parameter),
         "connectome": (ConnectomeSettings, study.connectome, None),
+        "head": (HeadSettings, study.head, HeadSettings),
         "budget": (Budget, study.budget, None),
         "encoder": (EncoderSettings, study.encoder, None),
         "density": (DensitySettings, study.density, None),
         "pretraining": (TrainingSettings, study.pretraining, None),
         "training": (TrainingSettings, study.training, None),
     }
+
+
+def _fields(model):
+    """Fields of a pydantic model, or of a plain dataclass as if it were one."""
+    if not is_dataclass(model):
+        return model.model_fields
+    return {f.name: FieldInfo(default=f.default, annotation=f.type) for f in fields(model)}
 
 
 def _documented(cls):
@@ -49,6 +60,8 @@ def _toml(value):
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else f"{value:g}"
 
 
@@ -91,7 +104,7 @@ class StudyKeys(_Table):
         model, values, source = _models()[self.arguments[0]]
         documented = _documented(source)
         rows = []
-        for name, field in model.model_fields.items():
+        for name, field in _fields(model).items():
             default = field.default
             if values is not None:
                 default = getattr(values, name)

@@ -5,6 +5,7 @@ where it is used: it needs torch.
 """
 
 from nmm_infer.inverse.linear import (
+    MOMENTS,
     Method,
     RegionOperators,
     inverse_operator,
@@ -15,6 +16,7 @@ from nmm_infer.inverse.linear import (
 )
 
 __all__ = [
+    "MOMENTS",
     "Method",
     "RegionOperators",
     "inverse_operator",

@@ -15,6 +15,7 @@ from nmm_infer.anatomy.sensors import reference
 from nmm_infer.errors import InputError
 
 __all__ = [
+    "MOMENTS",
     "Method",
     "RegionOperators",
     "inverse_operator",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 Method = Literal["MNE", "dSPM", "sLORETA", "eLORETA"]
-_MOMENTS = ("MNE", "eLORETA")  # the others are scores without unit
+#: Methods whose estimates are moments; the others give scores without unit.
+MOMENTS = ("MNE", "eLORETA")
 
 
 def inverse_operator(
@@ -246,7 +248,7 @@ def _mixed_kernel(
 
 
 def _labelled(head: Head, info: mne.Info, data: NDArray[np.float64], method: str) -> xr.DataArray:
-    unit = "A*m" if method in (*_MOMENTS, "LCMV") else "1"
+    unit = "A*m" if method in (*MOMENTS, "LCMV") else "1"
     return xr.DataArray(
         data,
         dims=("component", "channel"),

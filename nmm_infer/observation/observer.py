@@ -15,7 +15,7 @@ from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.anatomy.sensors import reference
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inverse import region_operators
+from nmm_infer.inverse import MOMENTS, region_operators
 from nmm_infer.observation.conditioning import time_operator
 from nmm_infer.observation.noise import Noise
 from nmm_infer.observation.observation import Observation
@@ -94,8 +94,8 @@ class Observer:
         operators = region_operators(
             head, info, noise.covariance(), protocol.inverse, protocol.inverse_snr
         )
-        # nAm per V (eLORETA), so that sequences have readable units.
-        self.scale = 1e9 if protocol.inverse == "eLORETA" else 1.0
+        # nAm per V where the inverse gives moments, so that sequences have readable units.
+        self.scale = 1e9 if protocol.inverse in MOMENTS else 1.0
         self._course = (operators.course.values * self.scale).astype(np.float32)
         self._power = (operators.power.values * self.scale**2).astype(np.float32)
         to = protocol.reference
@@ -122,7 +122,7 @@ class Observer:
         return self._reduce(observation.data.values[None])
 
     def region_courses(self, observation: Observation) -> xr.DataArray:
-        """Return the time courses of all regions, dims (region, time), in nAm for eLORETA.
+        """Return the time courses of all regions, dims (region, time), in nAm for MNE and eLORETA.
 
         Mean moments of a vertex, as in :class:`Sequences`.
         Windows of ongoing activity follow each other in time.
@@ -146,7 +146,7 @@ class Observer:
         """Return the root mean square source amplitude of each region, dims (region).
 
         Mean over the vertices of a region and over time (after the event, if there is one), in
-        nAm for eLORETA: what the strongest region is chosen by.
+        nAm for MNE and eLORETA: what the strongest region is chosen by.
         """
         return xr.DataArray(
             self._strength(observation.data.values[None])[0],
@@ -159,7 +159,7 @@ class Observer:
     @property
     def source_unit(self) -> str:
         """Unit of source estimates."""
-        return "nA*m" if self.protocol.inverse == "eLORETA" else "1"
+        return "nA*m" if self.protocol.inverse in MOMENTS else "1"
 
     def view(self, campaign: Campaign, stream: str = "training") -> View:
         """Look at a campaign through this observer."""

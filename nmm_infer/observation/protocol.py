@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nmm_infer.inverse import MOMENTS
+
 __all__ = ["EvokedProtocol", "Protocol", "SpontaneousProtocol"]
 
 MAX_STEPS = 150
@@ -41,7 +43,7 @@ class _Steps(BaseModel):
     reject_meg: float | None = Field(
         4000.0, gt=0, description="the same for MEG, fT (magnetometers) and fT/cm (gradiometers)"
     )
-    inverse: Literal["eLORETA", "sLORETA"] = Field(
+    inverse: Literal["MNE", "dSPM", "sLORETA", "eLORETA"] = Field(
         "eLORETA", description="linear inverse that projects sensors to regions"
     )
     inverse_snr: float = Field(
@@ -132,7 +134,7 @@ class EvokedProtocol(_Steps):
     @property
     def quantity(self) -> tuple[str, str]:
         """Name and unit of the values of that sequence."""
-        return "moment", "nA*m"
+        return "moment", "nA*m" if self.inverse in MOMENTS else "1"
 
 
 class SpontaneousProtocol(_Steps):
@@ -193,7 +195,7 @@ class SpontaneousProtocol(_Steps):
     @property
     def quantity(self) -> tuple[str, str]:
         """Name and unit of the values of that sequence."""
-        return "power", "(nA*m)**2/Hz"
+        return "power", "(nA*m)**2/Hz" if self.inverse in MOMENTS else "1/Hz"
 
 
 Protocol = Annotated[EvokedProtocol | SpontaneousProtocol, Field(discriminator="kind")]
