@@ -2,16 +2,18 @@ r"""
 One region, many heads, any noise
 =================================
 
-What a region's moment is worth at the sensors depends on the head, and what can be seen of it on the
-noise. Here the lead field of one region is drawn for skulls of different conductivity and for a head of
-another shape, then the kinds of noise side by side, and last a few windows with known sources.
+What a region's moment is worth at the sensors depends on the head, and what can be seen of it on
+the noise. Here the lead field of one region is drawn for skulls of different conductivity and for
+a head of another shape, then the kinds of noise side by side, and last a few windows with known
+sources.
 """
 
 # %%
 # One region through different heads
 # ----------------------------------
-# A lead field is the signal of one nAm, spread over the region along its outward normals. A skull that
-# conducts less takes amplitude; so does a larger head. Data and lead field are referenced by one operator.
+# A lead field is the signal of one nAm, spread over the region along its outward normals. A skull
+# that conducts less takes amplitude; so does a larger head. Data and lead field are referenced by
+# one operator.
 
 import matplotlib.pyplot as plt
 import mne
@@ -58,8 +60,8 @@ figure.colorbar(image, ax=axes, shrink=0.7, label="nV per nAm")
 # %%
 # Kinds of noise
 # --------------
-# All have one method, `sample`. The signal-to-noise ratio is mean signal power over mean noise power,
-# over channels and samples; each kind can be had at any ratio.
+# All have one method, `sample`. The signal-to-noise ratio is mean signal power over mean noise
+# power, over channels and samples; each kind can be had at any ratio.
 
 n_times = 500
 kinds = {
