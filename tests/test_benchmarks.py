@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, operations, roofline, simulators
+from benchmarks import accuracy, forward, operations, roofline, simulators
 from benchmarks.peers import Case
 from benchmarks.worker import MissingToolError, Tool
 from nmm_infer.models import get_model
@@ -135,3 +135,14 @@ def test_accuracy(tmp_path) -> None:
         assert np.log2(ratio) == pytest.approx(order, abs=0.5)
     accuracy.draw(record, tmp_path / "accuracy.svg")
     assert "heun" in accuracy.table(record)
+
+
+@pytest.mark.slow
+def test_forward(tmp_path) -> None:
+    record = forward.measure(quick=True, repeats=1)
+    (name,) = record["heads"]
+    assert set(record["heads"][name]) == {"nothing", "cache"}
+    assert len(record["steps"]) == 7
+    assert all(label in forward.table(record) for label in (name, *record["steps"]))
+    forward.draw(record, tmp_path / "forward.svg")
+    assert (tmp_path / "forward.svg").stat().st_size > 1000

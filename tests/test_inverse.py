@@ -1,14 +1,22 @@
-"""Region operators against MNE, and where they put a source."""
+"""Kernels and region operators against MNE, and where they put a source."""
 
 from __future__ import annotations
 
 import mne
 import numpy as np
 import pytest
+import xarray as xr
 
 from nmm_infer.anatomy import Head, template_head
 from nmm_infer.demonstration import CHANNELS as MANY
-from nmm_infer.inverse import RegionOperators, region_operators
+from nmm_infer.errors import InputError
+from nmm_infer.inverse import (
+    RegionOperators,
+    choose_lambda2,
+    lcmv_kernel,
+    region_operators,
+    source_kernel,
+)
 from nmm_infer.observation import EvokedProtocol, Noise, Observer, noise_from_level
 
 
@@ -83,3 +91,94 @@ def test_strength_is_largest_near_the_source(dense: Observer) -> None:
     assert chance > 0.06
     assert np.median(distance) < 0.02
     assert (distance < 0.04).mean() > 0.7
+
+
+# Kernels of any head
+
+
+@pytest.fixture(scope="module")
+def deep(info: mne.Info, lock: object) -> Head:
+    with lock:  # type: ignore[attr-defined]
+        return template_head(info, "cortex+subcortex")
+
+
+@pytest.mark.parametrize("method", ["MNE", "dSPM", "sLORETA"])
+def test_fixed_and_free_sources_together_are_those_of_mne(
+    deep: Head, info: mne.Info, noise: Noise, evoked: mne.EvokedArray, method: str
+) -> None:
+    """MNE's loose orientation of 0 on surfaces; its eLORETA divides by that 0."""
+    got = source_kernel(deep, info, noise.covariance(), method, 0.25)  # type: ignore[arg-type]
+    inverse = mne.minimum_norm.make_inverse_operator(
+        evoked.info, deep.forward, noise.covariance(), depth=None,
+        loose={"surface": 0.0, "discrete": 1.0}, verbose="error",
+    )  # fmt: skip
+    theirs = mne.minimum_norm.apply_inverse(
+        evoked, inverse, 0.25, method=method, pick_ori="vector", verbose="error"
+    ).data
+    free, normals = deep.sources.free, deep.sources.normals
+    expected = np.concatenate(
+        [theirs[k] if free[k] else normals[k : k + 1] @ theirs[k] for k in range(len(free))]
+    )
+    values = got.values @ evoked.data
+    np.testing.assert_allclose(values, expected, atol=1e-6 * np.abs(expected).max())
+    assert list(got.coords["orientation"].values[-3:]) == ["x", "y", "z"]
+    assert np.abs(got.values.sum(axis=1)).max() < 1e-6 * np.abs(got.values).max()
+
+
+def test_eloreta_of_fixed_and_free_sources_has_no_bias(deep: Head, info: mne.Info) -> None:
+    """A single source, fixed or free, without noise: the largest estimate is there."""
+    cov = mne.make_ad_hoc_cov(info, verbose="error")
+    kernel = source_kernel(deep, info, cov, "eLORETA", 1e-6).values
+    source = deep.gain.coords["source"].values
+    hits = []
+    for k in np.linspace(0, len(deep.sources) - 1, 40).astype(int):
+        columns = np.flatnonzero(source == k)
+        field = deep.gain.values[:, columns].sum(axis=1)
+        power = np.bincount(source, (kernel @ (field - field.mean())) ** 2)
+        hits.append(power.argmax() == k)
+    assert np.mean(hits) > 0.9
+
+
+def test_chosen_regularisation_falls_with_the_noise(head: Head, info: mne.Info, deep: Head) -> None:
+    cov = mne.make_ad_hoc_cov(info, {"eeg": 1e-6}, verbose="error")
+    rng = np.random.default_rng(1)
+    for one in (head, deep):
+        moments = rng.standard_normal((one.gain.sizes["component"], 60))
+        field = one.gain.values @ moments
+        field *= 1e-6 / field.std()
+        chosen = []
+        for snr in (0.5, 2.0, 8.0):
+            data = snr * field + 1e-6 * rng.standard_normal(field.shape)
+            labelled = xr.DataArray(
+                data, dims=("channel", "time"), coords={"channel": info.ch_names}
+            )
+            chosen.append(choose_lambda2(one, info, cov, labelled))
+        assert chosen[0] > 3 * chosen[1] > 9 * chosen[2]
+
+
+def test_a_beamformer_is_that_of_mne(head: Head, info: mne.Info, evoked: mne.EvokedArray) -> None:
+    cov = mne.make_ad_hoc_cov(info, verbose="error")
+    rng = np.random.default_rng(2)
+    epochs = mne.EpochsArray(
+        1e-6 * rng.standard_normal((20, len(info.ch_names), 50)), info, verbose="error"
+    ).set_eeg_reference("average", projection=True, verbose="error")
+    data_cov = mne.compute_covariance(epochs, verbose="error")
+    got = lcmv_kernel(head, evoked.info, data_cov, cov, weight_norm="unit-noise-gain")
+    filters = mne.beamformer.make_lcmv(
+        evoked.info, head.forward, data_cov, reg=0.05, noise_cov=cov, pick_ori=None,
+        weight_norm="unit-noise-gain", verbose="error",
+    )  # fmt: skip
+    expected = mne.beamformer.apply_lcmv(evoked, filters, verbose="error").data
+    values = got.values @ evoked.data
+    np.testing.assert_allclose(values, expected, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [({"method": "LORETA"}, "choose one of"), ({"lambda2": 0.0}, "must be positive")],
+)
+def test_impossible_inverses_are_refused(
+    head: Head, info: mne.Info, noise: Noise, arguments: dict, why: str
+) -> None:
+    with pytest.raises(InputError, match=why):
+        source_kernel(head, info, noise.covariance(), **arguments)

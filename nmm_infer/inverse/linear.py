@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import mne
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nmm_infer.anatomy import Head
+from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.anatomy.sensors import reference
 from nmm_infer.errors import InputError
 
@@ -18,6 +18,7 @@ __all__ = [
     "MOMENTS",
     "Method",
     "RegionOperators",
+    "choose_lambda2",
     "inverse_operator",
     "lcmv_kernel",
     "region_operators",
@@ -142,6 +143,37 @@ def source_kernel(
     return _labelled(head, info, find(head, info, noise_cov, method, lambda2, depth), method)
 
 
+def choose_lambda2(
+    head: Head, info: mne.Info, noise_cov: mne.Covariance, data: xr.DataArray
+) -> float:
+    """Choose the regularisation from data, by generalised cross-validation.
+
+    Parameters
+    ----------
+    head, info, noise_cov
+        See :func:`source_kernel`; channels of one type.
+    data : xarray.DataArray, dims (channel, time)
+        The data to be imaged.
+
+    Returns
+    -------
+    float
+        lambda2 for :func:`source_kernel`.
+
+    References
+    ----------
+    Golub, Heath and Wahba (1979), Technometrics 21:215-223.
+    """
+    import torch
+
+    from nmm_infer.inverse.tensor import lambda2_by_gcv
+
+    seen = _seen(head, info, noise_cov)
+    values = seen.operator(data.transpose("channel", "time")).values.astype(float)
+    chosen = lambda2_by_gcv(seen.gain, seen.noise, torch.from_numpy(values), n_orient=seen.n_orient)
+    return float(chosen)
+
+
 def lcmv_kernel(
     head: Head,
     info: mne.Info,
@@ -216,35 +248,50 @@ def _mixed_kernel(
     lambda2: float,
     depth: float | None,
 ) -> NDArray[np.float64]:
-    """Take a fixed source for a free one of which only the normal can be seen."""
-    import torch
-
+    """Use the tensor form, which knows sources of which only the normal can be seen."""
     from nmm_infer.inverse.tensor import minimum_norm
 
-    sources, operator = head.sources, reference(info)
-    gain = operator(head.gain).values * 1e9  # per Am
-    vectors = np.zeros((len(gain), len(sources), 3))
-    component = head.gain.coords["source"].values
-    fixed = ~sources.free
-    along = gain[:, fixed[component]]
-    vectors[:, fixed] = along[:, :, np.newaxis] * sources.normals[fixed]
-    vectors[:, sources.free] = gain[:, sources.free[component]].reshape(len(gain), -1, 3)
-    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
-    noise = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
-    kernel = minimum_norm(
-        torch.from_numpy(vectors.reshape(len(gain), -1)),
-        torch.from_numpy(operator.covariance(noise)),
-        lambda2,
-        method,
-        3,
-        depth=depth,
-    ).numpy()
-    kernel = (kernel @ operator.matrix).reshape(len(sources), 3, -1)
+    sources, seen = head.sources, _seen(head, info, noise_cov)
+    kernel = minimum_norm(seen.gain, seen.noise, lambda2, method, 3, depth=depth).numpy()
+    kernel = (kernel @ seen.operator.matrix).reshape(len(sources), 3, -1)
     parts = [
         kernel[k] if free else sources.normals[k : k + 1] @ kernel[k]
         for k, free in enumerate(sources.free)
     ]
     return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Gain per Am and noise after the average reference, as tensors."""
+
+    gain: Any
+    noise: Any
+    n_orient: int
+    operator: SensorOperator
+
+
+def _seen(head: Head, info: mne.Info, noise_cov: mne.Covariance) -> _Seen:
+    """Prepare the tensor form; where some sources are free, all have three components."""
+    import torch
+
+    sources, operator = head.sources, reference(info)
+    gain = operator(head.gain).values * 1e9
+    if sources.free.any():
+        vectors = np.zeros((len(gain), len(sources), 3))
+        component = head.gain.coords["source"].values
+        fixed = ~sources.free
+        vectors[:, fixed] = gain[:, fixed[component]][:, :, np.newaxis] * sources.normals[fixed]
+        vectors[:, sources.free] = gain[:, sources.free[component]].reshape(len(gain), -1, 3)
+        gain = vectors.reshape(len(gain), -1)
+    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
+    noise = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
+    return _Seen(
+        torch.from_numpy(np.ascontiguousarray(gain)),
+        torch.from_numpy(operator.covariance(noise)),
+        3 if sources.free.any() else 1,
+        operator,
+    )
 
 
 def _labelled(head: Head, info: mne.Info, data: NDArray[np.float64], method: str) -> xr.DataArray:

@@ -89,9 +89,8 @@ class BrainBackground:
 
     def _check_rate(self) -> None:
         wanted, sfreq = float(self.info["sfreq"]), float(self.sfreq)
-        times = self.signals.coords.get("time")
-        if times is not None and len(times) > 1:
-            span = times.values.astype(float)
+        if "time" in self.signals.coords and self.signals.sizes["time"] > 1:
+            span = self.signals.coords["time"].values.astype(float)
             real = (len(span) - 1) / (span[-1] - span[0])
             if not np.isclose(real, sfreq, rtol=1e-3):
                 raise InputError(
