@@ -664,6 +664,8 @@ def test_background_is_leadfield_times_segments(eeg: mne.Info) -> None:
     assert {start for _, start in found} == set(range(11))
     as_moments = (40.0 * bank).assign_attrs(units="nAm").rename(run="simulation")
     same = BrainBackground(eeg, leadfield, as_moments, SFREQ).sample(80, 50, _rng())
+    without_times = BrainBackground(eeg, leadfield, as_moments.drop_vars("time"), SFREQ)
+    np.testing.assert_array_equal(without_times.sample(80, 50, _rng()), same)
     np.testing.assert_allclose(same, draws, rtol=1e-4, atol=1e-11)
 
 

@@ -10,10 +10,8 @@ from nmm_infer.errors import InputError
 
 __all__ = ["MAX_RADIUS", "MIN_RADIUS", "check_inside", "check_metres", "fit_sphere", "is_position"]
 
-MIN_RADIUS, MAX_RADIUS = (
-    0.05,
-    0.16,
-)  # metres: no head's electrodes lie on a smaller or larger sphere
+# Metres: no head's electrodes lie on a smaller or larger sphere.
+MIN_RADIUS, MAX_RADIUS = 0.05, 0.16
 _AROUND = 2.2  # condition number: caps of 16 to 335 electrodes have 1.3 to 2
 _SLACK = 1.25  # of the radius: so far from a sphere is a head, seen by such a cap
 
