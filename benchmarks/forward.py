@@ -214,8 +214,8 @@ def table(record: dict[str, Any]) -> str:
 
 
 def _seconds(entry: dict[str, Any]) -> str:
-    low, high = entry["range"]
-    return f"{entry['seconds']:.2g} ({low:.2g} to {high:.2g})"
+    low, high = (f"{value:.3g}" for value in entry["range"])
+    return f"{entry['seconds']:.3g} ({low} to {high})"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
