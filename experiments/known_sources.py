@@ -137,7 +137,7 @@ def table(record: dict[str, Any]) -> str:
         cells = [levels[k][method]["inside"]["share"] for k in levels]
         total = np.mean(cells)
         rows.append(f"| {method} | " + " | ".join(f"{c:.2f}" for c in cells) + f" | {total:.2f} |")
-    rows += ["", f"Visual response, first peak (sample {record['visual']['sample']}):"]
+    rows += ["", f"Visual response, first peak (sample {record['visual']['sample']}):", ""]
     for method, found in record["visual"]["regions"].items():
         rows.append(f"- {method}: {found['region']}")
     return "\n".join(rows)

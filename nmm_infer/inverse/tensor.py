@@ -330,7 +330,7 @@ def lambda2_by_gcv(
     """Choose the regularisation of each window by generalised cross-validation.
 
     With the whitened data y, the matrix H that maps them to those that the minimum-norm estimate
-    explains, and the whitened dimensions r, it minimises r |y - H y|^2 / trace(I - H)^2 (Golub,
+    explains, and the whitened dimensions r, it minimises ``r |y - H y|^2 / trace(I - H)^2`` (Golub,
     Heath and Wahba 1979, Technometrics 21:215-223). One eigendecomposition serves all candidates.
     The scale of the noise covariance does not matter.
 
