@@ -131,7 +131,7 @@ def test_meg_goes_through_the_same_steps(meg: tuple[mne.Info, Head]) -> None:
     seen = observe(raw, protocol, events="beat")
     assert seen.data.attrs["units"] == "T"
     assert len(seen.data.coords["channel"]) == len(info["ch_names"]) - 1
-    assert not any("eferenced" in note for note in seen.notes)
+    assert not any("Referenced" in note for note in seen.notes)
     data = seen.data.values[0]
     got = data[:, np.abs(data).max(axis=0).argmax()]
     expected = seen.head.leadfield.sel(region=REGION).values
