@@ -222,7 +222,6 @@ def test_directions_of_volumes_are_random_and_repeatable(
     with lock:
         deep = template_head(info, "cortex+subcortex")
     observer = Observer(deep, noise, protocol, info, seed=3)
-    rng = np.random.default_rng(0)
     n, times = 40, np.arange(-0.2, 0.45, 0.008)
     regions = deep.regions
     focus = np.full(n, regions.index("thalamus-3-lh"))
@@ -252,10 +251,9 @@ def test_directions_of_volumes_are_random_and_repeatable(
     basis = np.linalg.svd(observer._vectors[:, deep.free_regions.index("thalamus-3-lh")])[0][:, :3]
     np.testing.assert_allclose(maps @ basis @ basis.T, maps, atol=1e-4 * np.abs(maps).max())
     assert np.linalg.svd(maps / np.linalg.norm(maps, axis=1)[:, None])[1][2] > 0.5
-    del rng
 
 
-def test_a_study_names_the_head(tmp_path: object) -> None:
+def test_a_study_names_the_head() -> None:
     study = Study.evoked().replace(head={"skull": 0.012, "size": 1.05})
     assert study.head == HeadSettings(skull=0.012, size=1.05)
     with pytest.raises(InputError, match="skull must be positive"):

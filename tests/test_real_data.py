@@ -61,7 +61,7 @@ def test_peaks_of_patches_on_the_deepsif_lead_field(data_folder: Path) -> None:
         pytest.skip(f"{folder} is not there")
     found = known_sources.patches(read_deepsif(folder), 25, seed=3)
     shares = [level["sLORETA"]["inside"]["share"] for level in found["levels"].values()]
-    assert np.mean(shares) > 0.7  # 100 windows; .87 of 1,600 in experiments/results
+    assert np.mean(shares) > 0.7  # 100 windows; of 1,600 in experiments/results
     assert np.mean([level["dSPM"]["inside"]["share"] for level in found["levels"].values()]) < 0.6
 
 

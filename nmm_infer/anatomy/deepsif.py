@@ -88,7 +88,7 @@ def read_deepsif(folder: str | Path) -> Head:
         mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
     )["trans"]
     centres = apply_trans(to_head, mean(pial) / 1000.0)
-    head = Head.from_leadfield(
+    return Head.from_leadfield(
         matrix / counts,
         _electrodes(files["eloc75"]["eloc75"]),
         centres,
@@ -98,7 +98,6 @@ def read_deepsif(folder: str | Path) -> Head:
         regions={name: [k] for k, name in enumerate(_names(region_of, n_regions))},
         notes=[_NOTE],
     )
-    return head
 
 
 def _load(path: Path, key: str) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _with_subcortex(
 ) -> Head:
     """Take the medial wall away from a mixed forward model."""
     used = [
-        np.intersect1d(space["vertno"], np.concatenate([_vertices(labels, hemi)]))
+        np.intersect1d(space["vertno"], _vertices(labels, hemi))
         for space, hemi in zip(forward["src"], HEMIS, strict=False)
     ]
     used += [space["vertno"] for space in list(forward["src"])[2:]]
