@@ -30,7 +30,7 @@ from scipy.spatial import cKDTree
 from nmm_infer.anatomy import Head, HeadSettings, template_head
 from nmm_infer.anatomy._layers import template_layers
 from nmm_infer.anatomy._package_data import HEMIS, label_file, load_fsaverage5, mne_fsaverage_file
-from nmm_infer.anatomy._parcels import fine_labels
+from nmm_infer.anatomy._parcels import divide_regions, fine_labels
 from nmm_infer.anatomy._source_spaces import grid_in_skull
 from nmm_infer.anatomy._subcortex import atlas_at, subcortical_points, thalamic_zones
 from nmm_infer.anatomy.electrodes import place_sensors
@@ -472,7 +472,7 @@ def test_units_go_round(make: Make) -> None:
 
 @pytest.fixture(scope="module")
 def parcels() -> list[mne.Label]:
-    return fine_labels()
+    return fine_labels(divide_regions())
 
 
 def test_parcels_tile_the_cortex(parcels: list[mne.Label]) -> None:
@@ -513,7 +513,7 @@ def test_parcels_have_nearly_equal_areas(parcels: list[mne.Label]) -> None:
 
 
 def test_parcels_are_the_same_each_time(parcels: list[mne.Label]) -> None:
-    again = fine_labels()
+    again = fine_labels(divide_regions())
     assert [p.name for p in again] == [p.name for p in parcels]
     for one, other in zip(parcels, again, strict=True):
         np.testing.assert_array_equal(one.vertices, other.vertices)

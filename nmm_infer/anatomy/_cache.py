@@ -1,4 +1,4 @@
-"""A per-user cache of files that MNE computes: written aside, checked on the way back in."""
+"""A per-user cache of what takes long to compute: written aside, checked on the way back in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
-__all__ = ["cache_folder", "cached", "fingerprint"]
+__all__ = ["cache_folder", "cached", "cached_array", "fingerprint"]
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=np.generic)
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -87,6 +90,16 @@ def cached(
         return made
     found = _read_checked(path, read)
     return made if found is None else found
+
+
+def cached_array(path: Path, build: Callable[[], NDArray[_S]]) -> NDArray[_S]:
+    """Return the array that a cache file holds, see `cached`; `path` ends in ``.npy``."""
+    return cached(
+        path,
+        build,
+        write=lambda place, made: np.save(place, made, allow_pickle=False),
+        read=lambda place: np.load(place, allow_pickle=False),
+    )
 
 
 def _checksum_file(path: Path) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import partial
+
 import mne
 import numpy as np
 from mne.transforms import apply_trans
@@ -206,17 +209,7 @@ def _place_helmet(info: mne.Info, settings: HeadSettings) -> str:
             "MEG sensors are where the recording says, around the template in head coordinates; "
             f"the nearest is {heights.min():.0f} mm from its scalp."
         )
-    best, shift, to_mri = np.inf, np.zeros(3), _template_frame()
-    for y in np.arange(-0.03, 0.0301, 0.002):
-        for z in np.arange(0.0, 0.1001, 0.002):
-            in_mri = 1000.0 * apply_trans(to_mri, sensors + np.array([0.0, y, z]))
-            heights = skin.heights(in_mri)
-            if heights.min() >= _GAP and heights.mean() < best:
-                best, shift = float(heights.mean()), np.array([0.0, y, z])
-    if not np.isfinite(best):
-        raise InputError(
-            "The MEG helmet does not fit over the head: give info['dev_head_t'], or a smaller head."
-        )
+    shift = _closest(sensors, skin)
     moved = np.eye(4)
     moved[:3, 3] = shift
     with info._unlock():
@@ -225,3 +218,27 @@ def _place_helmet(info: mne.Info, settings: HeadSettings) -> str:
         "The recording does not say where the head was in the MEG helmet (dev_head_t): the helmet "
         f"is set over the template as close as it goes, {_GAP:g} mm from the scalp."
     )
+
+
+def _closest(sensors: NDArray[np.float64], skin: _Skin) -> NDArray[np.float64]:
+    """Find how far to move sensors, back and up, to be as close to the scalp as `_GAP` lets."""
+    to_mri = _template_frame()
+
+    def heights(y: float, z: float) -> NDArray[np.float64]:
+        return skin.heights(1000.0 * apply_trans(to_mri, sensors + np.array([0.0, y, z])))
+
+    def clear(y: float, z: float) -> bool:
+        return bool(heights(y, z).min() >= _GAP)
+
+    best, shift = np.inf, None
+    up = np.arange(0.0, 0.1001, 0.002)
+    for y in np.arange(-0.03, 0.0301, 0.002):
+        # The higher the helmet, the farther from the scalp.
+        lowest = bisect_left(up, True, key=partial(clear, y))
+        if lowest < len(up) and (mean := float(heights(y, up[lowest]).mean())) < best:
+            best, shift = mean, np.array([0.0, y, up[lowest]])
+    if shift is None:
+        raise InputError(
+            "The MEG helmet does not fit over the head: give info['dev_head_t'], or a smaller head."
+        )
+    return shift

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.anatomy import _layers, _source_spaces, _subcortex
-from nmm_infer.anatomy._cache import cache_folder, cached, fingerprint
+from nmm_infer.anatomy._cache import cache_folder, cached, cached_array, fingerprint
 from nmm_infer.anatomy._conductor import boundary_elements, extrapolated
 from nmm_infer.anatomy._labels import desikan_killiany_labels
 from nmm_infer.anatomy._layers import Layers, template_layers
@@ -25,7 +25,7 @@ from nmm_infer.anatomy._package_data import (
     mne_fsaverage_file,
     package_file,
 )
-from nmm_infer.anatomy._parcels import fine_labels
+from nmm_infer.anatomy._parcels import divide_regions, fine_labels
 from nmm_infer.anatomy.electrodes import place_sensors
 from nmm_infer.anatomy.head import Head
 from nmm_infer.anatomy.settings import TEMPLATE, HeadSettings
@@ -136,14 +136,9 @@ def template_head(
             name: np.flatnonzero(np.array(names) == name) for name in sorted(set(names)) if name
         }
         return Head.from_forward(forward, regions, notes=said)
-    labels = fine_labels() if sources == "parcels" else desikan_killiany_labels()
+    labels = parts.parcels() if sources == "parcels" else desikan_killiany_labels()
     if sources != "cortex+subcortex":
-        # Orientation first: patch normals are those of the whole surface. Then the wall goes.
-        fixed = orientation == "fixed"
-        turned = mne.convert_forward_solution(
-            forward, surf_ori=fixed, force_fixed=fixed, verbose="error"
-        )
-        on_cortex = mne.forward.restrict_forward_to_label(turned, labels)
+        on_cortex = mne.forward.restrict_forward_to_label(forward, labels)  # without medial wall
         return Head.from_forward(on_cortex, labels, orientation=orientation, notes=said)
     return _with_subcortex(forward, labels, orientation, said)
 
@@ -216,14 +211,27 @@ class _Parts:
             return points
         return self.settings.warp(points, template_layers().outer_skin)
 
+    def parcels(self) -> list[mne.Label]:
+        """Labels of the parcels."""
+        key = fingerprint(_construction_key(), "parcels")
+        return fine_labels(
+            cached_array(self.folder / f"template-{key}-parcels.npy", divide_regions)
+        )
+
     def grid(self) -> NDArray[np.float64]:
         """Places of the grid in the template, mm."""
-        assert isinstance(self.spacing, float)
-        places = _source_spaces.grid_in_skull(self.spacing, template_layers(3), _MARGIN)
-        # The coarsest mesh, which forward models are extrapolated from, cuts corners.
-        coarse = _source_spaces.grid_in_skull(self.spacing, template_layers(2), _COARSE_MARGIN)
-        kept = {tuple(place) for place in coarse.round(3).tolist()}
-        return places[[tuple(place) in kept for place in places.round(3).tolist()]]
+        spacing = self.spacing
+        assert isinstance(spacing, float)
+
+        def build() -> NDArray[np.float64]:
+            places = _source_spaces.grid_in_skull(spacing, template_layers(3), _MARGIN)
+            # The coarsest mesh, which forward models are extrapolated from, cuts corners.
+            coarse = _source_spaces.grid_in_skull(spacing, template_layers(2), _COARSE_MARGIN)
+            kept = {tuple(place) for place in coarse.round(3).tolist()}
+            return places[[tuple(place) in kept for place in places.round(3).tolist()]]
+
+        key = fingerprint(_construction_key(), repr(spacing))
+        return cached_array(self.folder / f"template-{key}-grid.npy", build)
 
     def source_space(self) -> mne.SourceSpaces:
         """Make the source space of this head."""
