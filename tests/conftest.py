@@ -77,6 +77,22 @@ def head(info: mne.Info, lock: FileLock) -> Head:
 
 
 @pytest.fixture(scope="session")
+def meg(lock: FileLock) -> tuple[mne.Info, Head]:
+    """Every fourth magnetometer of a helmet set over the template's head, 200 Hz."""
+    canonical = mne.channels.read_meg_canonical_info("ctf151", verbose="error")
+    picked = mne.pick_info(canonical, range(0, 151, 4), verbose="error")
+    with lock:
+        head = template_head(picked)
+    info = mne.create_info(picked["ch_names"], 200.0, "mag", verbose="error")
+    for ours, theirs in zip(info["chs"], picked["chs"], strict=True):
+        for key in ("loc", "coil_type", "coord_frame"):
+            ours[key] = theirs[key]
+    with info._unlock():
+        info["dev_head_t"] = head.forward["info"]["dev_head_t"]
+    return info, head
+
+
+@pytest.fixture(scope="session")
 def protocol() -> EvokedProtocol:
     return EvokedProtocol()
 

@@ -30,22 +30,6 @@ SFREQ = 200.0
 REGION = "precuneus-lh"
 
 
-@pytest.fixture(scope="module")
-def meg(lock: FileLock) -> tuple[mne.Info, Head]:
-    canonical = mne.channels.read_meg_canonical_info("ctf151")
-    names = canonical["ch_names"][::4]
-    picked = mne.pick_info(canonical, mne.pick_channels(canonical["ch_names"], names, ordered=True))
-    with lock:
-        head = template_head(picked)
-    info = mne.create_info(names, SFREQ, "mag", verbose="error")
-    for ours, theirs in zip(info["chs"], picked["chs"], strict=True):
-        for key in ("loc", "coil_type", "coord_frame"):
-            ours[key] = theirs[key]
-    with info._unlock():
-        info["dev_head_t"] = head.forward["info"]["dev_head_t"]
-    return info, head
-
-
 def _responses(info: mne.Info, head: Head, noise: float, seed: int = 0) -> mne.io.RawArray:
     """Forty responses of one region, one a second, in white noise."""
     rng = np.random.default_rng(seed)

@@ -34,17 +34,8 @@ def _events(info: mne.Info, head: Head, region: str, scale: float, noise: float)
     return raw
 
 
-def test_meg(lock: FileLock, tmp_path: Path) -> None:
-    canonical = mne.channels.read_meg_canonical_info("ctf151")
-    picked = mne.pick_info(canonical, range(0, 151, 3))
-    with lock:
-        head = template_head(picked)
-    info = mne.create_info(picked["ch_names"], 200.0, "mag", verbose="error")
-    for ours, theirs in zip(info["chs"], picked["chs"], strict=True):
-        for key in ("loc", "coil_type", "coord_frame"):
-            ours[key] = theirs[key]
-    with info._unlock():
-        info["dev_head_t"] = head.forward["info"]["dev_head_t"]
+def test_meg(meg: tuple[mne.Info, Head], tmp_path: Path) -> None:
+    info, head = meg
     raw = _events(info, head, "lateraloccipital-rh", 30.0, 1e-13)
     result = infer(raw, _tiny(), events="go", progress=False)
     assert result.observation.data.attrs["units"] == "T"
