@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Synapses from EEG: source activity and calibrated Jansen-Rit posteriors.",
+    help="Synapses from EEG and MEG: source activity and calibrated Jansen-Rit posteriors.",
 )
 
 #: What an output folder may hold, and so what may be overwritten.

@@ -222,7 +222,7 @@ def infer(
     Parameters
     ----------
     recording : mne.io.Raw, mne.Epochs or mne.Evoked
-        EEG with channel positions or names of the 10-05 system.
+        EEG with channel positions or names of the 10-05 system, or MEG.
     study : Study, optional
         The study. Without one, the default evoked study if there are ``events`` or the recording
         is cut around events already, and the default spontaneous study otherwise.

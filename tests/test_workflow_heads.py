@@ -42,7 +42,7 @@ def test_meg(meg: tuple[mne.Info, Head], tmp_path: Path) -> None:
     assert result.region.endswith("-rh")
     write_results(result, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "fT" in text and "average of all EEG" not in text
+    assert "38 MEG channels" in text and "fT" in text and "average of all EEG" not in text
 
 
 def test_deep_regions_with_a_connectome_of_ones_own(lock: FileLock, tmp_path: Path) -> None:

@@ -199,10 +199,11 @@ def render(result: Result, title: str) -> str:
         else ""
     )
     training = result.estimator.training_
+    sensors = "EEG" if "eeg" in observation.info.get_channel_types() else "MEG"
     with figures.style():
         body = f"""
 <header><h1>{html.escape(title)}</h1>
-<p>{len(observation.head.channels)} EEG channels, {protocol.kind} activity,
+<p>{len(observation.head.channels)} {sensors} channels, {protocol.kind} activity,
 {protocol.inverse}, {training["runs"]:,} training simulations, seed {result.study.seed}.
 {simulated}</p></header>
 <div class="cards">{_cards(result)}</div>
