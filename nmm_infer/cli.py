@@ -75,7 +75,9 @@ def infer(
     from nmm_infer.study import Study
 
     plan = None if study is None else Study.read(study)
-    signals = read_recording(recording, subject=subject, session=session, task=task, run=run)
+    signals = read_recording(
+        recording, events=events, subject=subject, session=session, task=task, run=run
+    )
     from nmm_infer.workflow import infer as infer_from
 
     def job(store: Path) -> Result:

@@ -23,7 +23,7 @@ from nmm_infer.diagnostics import calibrate, misspecification, predictive_check
 from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.inverse import inverse_operator, source_estimate
-from nmm_infer.observation import EvokedProtocol, Observation, Observer, Recording, observe
+from nmm_infer.observation import Observation, Observer, Recording, observe
 from nmm_infer.parameters import Prior
 from nmm_infer.runs import build_task, simulate_campaign
 from nmm_infer.study import Study
@@ -227,7 +227,7 @@ def infer(
         The study. Without one, the default evoked study if there are ``events`` or the recording
         is cut around events already, and the default spontaneous study otherwise.
     events : str, optional
-        Events to average over, for a Raw or Epochs.
+        Events to average over, for a Raw or Epochs; of an Evoked, its comment.
     region : str, optional
         Region whose column is inferred; without (and without one in the study) the strongest.
     seed : int, optional
@@ -251,11 +251,11 @@ def infer(
     InputError
         If recording and study do not go together; the message says why.
     """
+    if study is not None and not isinstance(study, Study):
+        raise InputError(f"study is {study!r}: give a Study, from a file by Study.read")
     evoked = events is not None or not isinstance(recording, mne.io.BaseRaw)
     if study is None:
         study = Study.evoked() if evoked else Study.spontaneous()
-    if events is not None and not isinstance(study.protocol, EvokedProtocol):
-        raise InputError("events were named, but the study's protocol is spontaneous")
     if region is not None:
         study = study.replace(protocol={"region": region})
     if seed is not None:

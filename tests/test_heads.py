@@ -26,6 +26,7 @@ from mne.transforms import apply_trans
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from nmm_infer.anatomy import Head, HeadSettings, template_head
 from nmm_infer.anatomy._layers import template_layers
@@ -1160,6 +1161,41 @@ def test_single_sources_and_small_regions_are_sources_too(plain: dict[str, Any])
         np.testing.assert_allclose(head.gain, 1e-9 * plain["matrix"][:, rows], rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["free", "turned", "fixed", "free matrix"])
+def test_the_matrix_that_is_given_counts(make: Make, kind: str) -> None:
+    """MNE turns a copy that it keeps: what was done to the matrix itself vanished."""
+    own = make(spacing="ico3", orientation="free")
+    if kind == "free matrix":
+        own = Head.from_leadfield(1e9 * own.gain.values, _placed(), own.sources.positions)
+    forward, free = own.forward, kind == "free matrix"
+    if kind in ("turned", "fixed"):
+        forward = mne.convert_forward_solution(
+            forward, surf_ori=True, force_fixed=kind == "fixed", verbose="error"
+        )
+    before = Head.from_forward(forward)
+    mixing = np.eye(20) - 0.05 + np.diag(np.arange(20.0))
+    changed = forward.copy()
+    changed["sol"]["data"] = mixing @ changed["sol"]["data"]
+    kept = changed["_orig_sol"].copy()
+    after = Head.from_forward(changed)
+    assert after.sources.free.all() == free
+    _close(after.gain.values, mixing @ before.gain.values, 1e-5)
+    np.testing.assert_array_equal(changed["_orig_sol"], kept)
+    _close(after.pick(["Oz", "Cz"]).gain.values, after.gain.sel(channel=["Oz", "Cz"]).values)
+    for value, why in ((np.nan, "not finite for channel 'Fp1'"), (0.0, "zero everywhere")):
+        changed["sol"]["data"] = value * changed["sol"]["data"]
+        with pytest.raises(InputError, match=why):
+            Head.from_forward(changed)
+        changed["sol"]["data"] = np.ones_like(changed["sol"]["data"])
+
+
+def test_areas_of_a_bare_matrix_are_areas(plain: dict[str, Any]) -> None:
+    head = Head.from_leadfield(**plain)
+    apart = 1000.0 * cdist(plain["positions"], plain["positions"])
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(head.areas, np.median(apart.min(axis=1)) ** 2)
+
+
 @pytest.mark.parametrize("kind", ["fixed", "free", "volume"])
 def test_inverse_operators_accept_a_bare_matrix(
     make: Make, plain: dict[str, Any], kind: str
@@ -1260,6 +1296,9 @@ def test_channels_without_a_place_are_refused(info: mne.Info, why: str) -> None:
         ({"sources": "volume", "spacing": "ico4"}, "between 3 and 30 mm"),
         ({"sources": "volume", "spacing": 1.0}, "between 3 and 30 mm"),
         ({"sources": "volume", "spacing": float("nan")}, "between 3 and 30 mm"),
+        ({"sources": "volume", "spacing": [10]}, "between 3 and 30 mm"),
+        ({"orientation": "loose"}, "'fixed' or 'free', not 'loose'"),
+        ({"sources": "volume", "orientation": "loose"}, "'fixed' or 'free', not 'loose'"),
     ],
 )
 def test_unknown_sources_are_refused(options: dict[str, Any], why: str) -> None:
@@ -1287,6 +1326,9 @@ def test_an_unknown_orientation_is_refused(make: Make) -> None:
         ({"cap_shift": 3.0}, "cap_shift is two numbers"),
         ({"cap_shift": (float("nan"), 0.0)}, "cap_shift is two numbers"),
         ({"seed": -1}, "seed must not be negative"),
+        ({"seed": 1.5}, "seed must not be negative, and whole"),
+        ({"skull": "a"}, "skull must be positive"),
+        ({"cap_shift": "ab"}, "cap_shift is two numbers"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], why: str) -> None:
@@ -1298,6 +1340,9 @@ def test_impossible_ranges_are_refused() -> None:
     for options in ({"skull": (0.015, 0.004)}, {"skull": (0.0, 0.1)}, {"size": (1.1, 0.9)}):
         with pytest.raises(InputError, match="is a range of positive numbers"):
             HeadSettings.draw(2, **options)
+    for n in (-1, 1.5):
+        with pytest.raises(InputError, match="n is a number of heads"):
+            HeadSettings.draw(n)  # type: ignore[arg-type]
 
 
 def test_labels_of_another_subject_are_refused(make: Make) -> None:
@@ -1335,6 +1380,57 @@ def test_regions_are_numbers_of_sources(make: Make, numbers: Any) -> None:
         Head.from_forward(make().forward, {})
 
 
+@pytest.mark.parametrize("regions", ["aparc", ["aparc"], mne.Label([1], hemi="lh")])
+def test_what_are_no_regions(make: Make, regions: Any) -> None:
+    with pytest.raises(InputError, match=r"a list of mne\.Label"):
+        Head.from_forward(make().forward, regions)
+
+
+def test_what_is_no_forward_model_or_recording(make: Make) -> None:
+    with pytest.raises(InputError, match="read_forward_solution"):
+        Head.from_forward("x-fwd.fif")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"give raw\.info"):
+        template_head(mne.io.RawArray(np.zeros((20, 3)), _info(), verbose="error"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="none of the channels asked for"):
+        make().pick([0, 1])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"region .* and time are needed"):
+        make().project(_moments(make()).isel(time=0))
+
+
+def _moved(channel: int, factor: float) -> mne.Info:
+    info = _placed()
+    info["chs"][channel]["loc"][:3] *= factor
+    return info
+
+
+def _in_mri() -> mne.Info:
+    info = _placed()
+    for channel in info["chs"]:
+        channel["coord_frame"] = FIFF.FIFFV_COORD_MRI
+    return info
+
+
+def test_geometry_far_from_the_head_is_refused(make: Make) -> None:
+    shifted = _unnamed()
+    for channel in shifted["chs"]:
+        channel["loc"][:3] += [1.0, 0.0, 0.0]
+    with pytest.raises(InputError, match="from the origin of head coordinates"):
+        template_head(shifted)
+    with pytest.raises(InputError, match="T3 and T7 are two names of one place"):
+        template_head(_info(["Cz", "T3", "T7"]))
+    sensors = _meg("ctf151", every=7)
+    field, place = np.ones((len(sensors["ch_names"]), 3)), np.array([[0.0, 0.0, 0.06]])
+    for given in (place + 0.25, 1000.0 * place):
+        with pytest.raises(InputError, match="from the origin of head coordinates"):
+            Head.from_leadfield(field, sensors, given)
+    trans = np.eye(4)
+    trans[2, 3] = 5.0
+    with sensors._unlock():
+        sensors["dev_head_t"] = mne.Transform("meg", "head", trans)
+    with pytest.raises(InputError, match=r"nearest MEG sensor is .* check info"):
+        template_head(sensors)
+
+
 def test_a_forward_in_another_frame_is_refused(make: Make) -> None:
     forward = make(spacing="ico3").forward.copy()
     forward["coord_frame"] = FIFF.FIFFV_COORD_MRI
@@ -1367,12 +1463,31 @@ def test_a_forward_of_other_channels_is_refused(make: Make) -> None:
         ({"normals": lambda n: n[:-1]}, "one vector a source"),
         ({"normals": lambda n: 0.0 * n}, "none of them zero"),
         ({"normals": lambda n: np.nan * n}, "one vector a source"),
+        ({"normals": lambda n: np.inf * n}, "one vector a source"),
+        ({"normals": lambda _: 1.0}, "one vector a source"),
+        ({"matrix": lambda _: "text"}, "matrix: real numbers"),
+        ({"matrix": lambda _: [[1.0], [1.0, 2.0]]}, "matrix: real numbers"),
+        ({"matrix": lambda m: m + 1j}, "matrix: real numbers"),
+        ({"matrix": lambda m: 0.0 * m}, "zero everywhere"),
+        ({"matrix": lambda m: xr.DataArray(m, dims=("channel", "source"),
+                                           coords={"channel": CHANNELS[::-1]})},
+         "in another order"),
+        ({"positions": lambda p: p[:0]}, "at least one source"),
+        ({"positions": lambda p: np.tile(p[0], (len(p), 1)),
+          "normals": lambda n: np.tile(n[0], (len(n), 1))}, "two sources lie at one place"),
+        ({"info": lambda _: _moved(4, 20.0)}, "Electrode Fz is .* m from the origin"),
+        ({"info": lambda _: _in_mri()}, "Fp1 is not in head coordinates"),
+        ({"scale": lambda _: "uV"}, "scale is a finite number"),
+        ({"neighbours": lambda _: -np.eye(1154)}, "finite, not negative"),
+        ({"neighbours": lambda _: np.nan * np.eye(1154)}, "finite, not negative"),
+        ({"neighbours": lambda _: np.eye(1154, k=1)}, "symmetric"),
+        ({"regions": lambda _: "aparc"}, "a list of mne.Label"),
         ({"sizes": lambda _: np.ones(3)}, "sizes: give 1154 positive numbers"),
         ({"sizes": lambda _: np.full(1154, np.inf)}, "sizes: give 1154 positive numbers"),
         ({"sizes": lambda _: np.zeros(1154)}, "sizes: give 1154 positive numbers"),
         ({"neighbours": lambda _: np.eye(3)}, r"neighbours: shape \(3, 3\)"),
         ({"regions": lambda _: {"a": [1154]}}, "numbers of sources from 0 to 1153"),
-        ({"scale": lambda _: np.nan}, "The matrix is not finite"),
+        ({"scale": lambda _: np.nan}, "scale is a finite number"),
         ({"info": lambda _: _info()}, r"No position of channel\(s\) Fp1, Fp2"),
     ],
 )  # fmt: skip

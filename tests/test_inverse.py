@@ -13,8 +13,10 @@ from nmm_infer.errors import InputError
 from nmm_infer.inverse import (
     RegionOperators,
     choose_lambda2,
+    inverse_operator,
     lcmv_kernel,
     region_operators,
+    source_estimate,
     source_kernel,
 )
 from nmm_infer.observation import EvokedProtocol, Noise, Observer, noise_from_level
@@ -175,10 +177,118 @@ def test_a_beamformer_is_that_of_mne(head: Head, info: mne.Info, evoked: mne.Evo
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
-    [({"method": "LORETA"}, "choose one of"), ({"lambda2": 0.0}, "must be positive")],
+    [
+        ({"method": "LORETA"}, "choose one of"),
+        *(({"lambda2": bad}, "lambda2 must be positive") for bad in (0.0, np.inf, "a", None)),
+        ({"depth": -1.0}, "depth is an exponent"),
+    ],
 )
 def test_impossible_inverses_are_refused(
     head: Head, info: mne.Info, noise: Noise, arguments: dict, why: str
 ) -> None:
     with pytest.raises(InputError, match=why):
         source_kernel(head, info, noise.covariance(), **arguments)
+
+
+def test_depth_weighting_of_fixed_sources_is_that_of_mne(
+    info: mne.Info, evoked: mne.EvokedArray, lock: object
+) -> None:
+    with lock:  # type: ignore[attr-defined]
+        fixed, free = (template_head(info, orientation=kind) for kind in ("fixed", "free"))
+    cov = mne.make_ad_hoc_cov(info, verbose="error")
+    inverse = mne.minimum_norm.make_inverse_operator(
+        evoked.info, free.forward, cov, fixed=True, depth=0.8, verbose="error"
+    )
+    theirs = mne.minimum_norm.apply_inverse(evoked, inverse, 0.25, method="MNE", verbose="error")
+    got = source_kernel(fixed, info, cov, "MNE", 0.25, depth=0.8).values @ evoked.data
+    np.testing.assert_allclose(got, theirs.data, atol=1e-5 * np.abs(got).max())
+    plain = source_kernel(fixed, info, cov, "MNE", 0.25).values @ evoked.data
+    assert np.abs(plain - got).max() > 0.1 * np.abs(got).max()
+    sources = fixed.sources
+    bare = Head.from_leadfield(
+        1e9 * fixed.gain.values, info, sources.positions, normals=sources.normals
+    )
+    with pytest.raises(InputError, match="leave depth out"):
+        source_kernel(bare, info, cov, "MNE", depth=0.8)
+
+
+def test_units_are_those_of_the_channels(
+    head: Head, info: mne.Info, noise: Noise, meg: tuple[mne.Info, Head]
+) -> None:
+    sensors, around = meg
+    cov = mne.make_ad_hoc_cov(sensors, verbose="error")
+    operators = region_operators(around, sensors, cov, "MNE")
+    assert operators.course.attrs["units"] == "A*m/T"
+    assert operators.power.attrs["units"] == "(A*m/T)**2"
+    assert source_kernel(around, sensors, cov, "dSPM").attrs["units"] == "1/T"
+    assert source_kernel(head, info, noise.covariance(), "MNE").attrs["units"] == "A*m/V"
+
+
+def _cov(info: mne.Info, data: np.ndarray | None = None, n: int | None = None) -> mne.Covariance:
+    names = info["ch_names"][:n]
+    data = 1e-12 * (np.eye(len(names)) if data is None else data)
+    return mne.Covariance(data, names, [], [], 100)
+
+
+EYE = np.eye(32)
+
+
+@pytest.mark.parametrize(
+    ("data", "n", "why"),
+    [
+        (None, 10, "noise covariance lacks channel"),
+        (np.nan * EYE, None, "is not finite"),
+        (0.0 * EYE, None, "is zero"),
+        (EYE + np.eye(32, k=1), None, "not symmetric"),
+        (np.diag([-1.0] + 31 * [1.0]), None, "negative eigenvalue"),
+        (EYE + 2.0 * EYE[::-1], None, "negative eigenvalue"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(
+    head: Head, info: mne.Info, data: np.ndarray | None, n: int | None, why: str
+) -> None:
+    bad, good = _cov(info, data, n), _cov(info)
+    signals = xr.DataArray(EYE, dims=("channel", "time"), coords={"channel": info.ch_names})
+    for call in (
+        lambda: source_kernel(head, info, bad),
+        lambda: inverse_operator(head, info, bad),
+        lambda: lcmv_kernel(head, info, good, bad),
+        lambda: choose_lambda2(head, info, bad, signals),
+    ):
+        with pytest.raises(InputError, match=why):
+            call()
+    with pytest.raises(InputError, match=why.replace("noise", "data")):
+        lcmv_kernel(head, info, bad, good)
+
+
+def test_what_cannot_be_inverted_is_refused(
+    head: Head, info: mne.Info, evoked: mne.EvokedArray
+) -> None:
+    cov = _cov(info)
+    few = head.pick(info.ch_names[:10])
+    for call in (
+        lambda: source_kernel(few, info, cov),
+        lambda: lcmv_kernel(few, info, cov, cov),
+    ):
+        with pytest.raises(InputError, match=r"The head lacks channel\(s\) "):
+            call()
+    with pytest.raises(InputError, match="weight_norm is"):
+        lcmv_kernel(head, info, cov, cov, weight_norm="foo")  # type: ignore[arg-type]
+    for load in (-1.0, np.nan):
+        with pytest.raises(InputError, match="regularisation must be 0 or more"):
+            lcmv_kernel(head, info, cov, cov, load)
+    cube = xr.DataArray(np.ones((2, 32, 5)), dims=("trial", "channel", "time"))
+    with pytest.raises(InputError, match="channel and time are needed"):
+        choose_lambda2(head, info, cov, cube)
+    inverse = inverse_operator(head, evoked.info, cov)
+    for snr in (0.0, -3.0, np.nan):
+        with pytest.raises(InputError, match="snr must be positive"):
+            source_estimate(evoked, inverse, snr=snr)
+        with pytest.raises(InputError, match="snr must be positive"):
+            region_operators(head, info, cov, snr=snr)
+    with pytest.raises(InputError, match="choose one of"):
+        source_estimate(evoked, inverse, "foo")  # type: ignore[arg-type]
+    bare = mne.EvokedArray(evoked.data, info, verbose="error")
+    for other in (bare, evoked.copy().pick(info.ch_names[:10])):
+        with pytest.raises(InputError, match="MNE cannot apply the inverse"):
+            source_estimate(other, inverse)

@@ -631,6 +631,8 @@ LIST = torch.ones(2, dtype=torch.float64)
         (lambda: whitener(-torch.eye(16)), "no positive eigenvalue"),
         (lambda: whitener(0 * TWO), r"noise_covariance\[0\] has no positive eigenvalue"),
         (lambda: whitener(NOISE - 0.5 * torch.eye(16)), "negative eigenvalue"),
+        (lambda: whitener(NOISE.numpy()), "must be a torch.Tensor, not ndarray"),
+        (lambda: whitener(NOISE, 2.5), "rank must be between 1 and the 16 channels"),
         (lambda: whitener(NOISE, 17), "rank must be between 1 and the 16 channels"),
         (lambda: whitener(NOISE, 16), "rank below 16"),
         (lambda: depth_weights(GAIN, limit=0.5), "limit of at least 1"),

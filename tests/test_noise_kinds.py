@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from scipy import signal, stats
 
+from nmm_infer.anatomy.sensors import reference
 from nmm_infer.errors import InputError
 from nmm_infer.observation import (
     Blinks,
@@ -246,6 +247,32 @@ def test_the_window_is_where_the_ratio_holds() -> None:
     assert snr_db(signals, factor * noise, late).mean() < 4.0 + 0.2
 
 
+@pytest.mark.parametrize("ratio", [np.nan, np.inf, -np.inf])
+def test_ratios_are_finite(ratio: float) -> None:
+    values = _rng().standard_normal((2, 3, 9))
+    with pytest.raises(InputError, match=r"snr_db is .*finite"):
+        scale_to_snr(values, values, ratio)
+    with pytest.raises(InputError, match=r"snr_db is .*finite"):
+        level_for_snr(values, values, ratio)
+
+
+def test_signals_and_noise_that_do_not_go_together() -> None:
+    signals = _rng().standard_normal((2, 3, 9))
+    for other, match in (
+        (signals[:, :2], r"\(2, 3, 9\) and \(2, 2, 9\): they need the same channels"),
+        (np.ones((4, 3, 9)), r"\(4, 3, 9\): give as many windows"),
+    ):
+        with pytest.raises(InputError, match=match):
+            snr_db(signals, other)
+        with pytest.raises(InputError, match=match):
+            scale_to_snr(signals, other, 0.0)
+    with pytest.raises(InputError, match="need the same channels"):
+        level_for_snr(signals, signals[:, :2], 0.0)
+    assert level_for_snr(signals, np.ones((4, 3, 9)), 0.0) > 0
+    with pytest.raises(InputError, match=r"window has shape \(8,\), but the signal has 9 samples"):
+        snr_db(signals, signals, np.ones(8, bool))
+
+
 def test_windows_without_artefact_have_no_ratio(eeg: mne.Info) -> None:
     draws = Blinks(eeg).sample(30, LENGTH, _rng(0))
     silent = int((draws == 0).all(axis=(1, 2)).sum())
@@ -394,7 +421,102 @@ def test_impossible_gaussian_noise(eeg: mne.Info, meeg: mne.Info) -> None:
             power_law_noise(eeg, 1e-6, 10, SFREQ, band)
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_averages": -1}, "n_averages is -1"),
+        ({"n_averages": 0}, "n_averages is 0"),
+        ({"n_lags": 0}, "n_lags is 0"),
+        ({"autocorrelation": np.array([1.0] + [5.0] * 9)}, "beyond -1 to 1"),
+        ({"autocorrelation": np.array([1.0] + [np.nan] * 9)}, "is NaN or beyond"),
+        ({"autocorrelation": np.empty(0)}, "has 0 lags and begins with none"),
+    ],
+)
+def test_impossible_noise_of_a_covariance(
+    options: dict[str, object], match: str, eeg: mne.Info
+) -> None:
+    with pytest.raises(InputError, match=match):
+        noise_from_covariance(_covariance(NAMES), eeg, **{"n_lags": 10, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
+def test_covariances_that_are_none(value: float, eeg: mne.Info) -> None:
+    covariance = _covariance(NAMES)
+    covariance["data"][0, 1] = value  # not finite, or not symmetric
+    with pytest.raises(InputError, match="not finite, not symmetric"):
+        noise_from_covariance(covariance, eeg, 10)
+
+
+def test_impossible_baselines(eeg: mne.Info, meeg: mne.Info) -> None:
+    good = 1e-6 * _rng().standard_normal((20, len(NAMES), 50))
+    holes = np.where(np.arange(50) == 7, np.nan, good)
+    still = np.concatenate([good, np.zeros((20, N_MEG, 50))], axis=1)
+    for baseline, info, match in (
+        (good[0], eeg, r"shape \(23, 50\), not \(segment, 23 channels"),
+        (good[:, 1:], eeg, "has shape"),
+        (holes, eeg, "NaN or infinite"),
+        (0 * good, eeg, "all eeg channels is flat"),
+        (still, meeg, "all mag channels is flat"),
+    ):
+        with pytest.raises(InputError, match=match):
+            noise_from_baseline(baseline, info, 1, 50)
+    with pytest.raises(InputError, match="n_averages is -1"):
+        noise_from_baseline(good, eeg, -1, 50)
+    with pytest.raises(InputError, match="n_lags is 0"):
+        noise_from_baseline(good, eeg, 1, 0)
+
+
+def test_impossible_colours_and_operators(eeg: mne.Info) -> None:
+    with pytest.raises(InputError, match=r"band is .*give two numbers"):
+        power_law_noise(eeg, 1e-6, 10, SFREQ, 40.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="exponent of power-law noise is nan"):
+        power_law_noise(eeg, 1e-6, 10, SFREQ, BAND, exponent=np.nan)
+    with pytest.raises(InputError, match="n_lags is 0"):
+        white_noise(eeg, 1e-6, 0)
+    for length in (0.0, -0.05, np.nan):
+        with pytest.raises(InputError, match="correlation_length is"):
+            noise_from_level(eeg, 1e-6, 10, SFREQ, BAND, correlation_length=length)
+    few = white_noise(_eeg(names=NAMES[2:]), 1e-6, 10)
+    with pytest.raises(InputError, match=r"lacks channel.s. Fp1, Fpz, which the sensor operator"):
+        few.through(reference(eeg))
+
+
+def test_noise_keeps_the_rate_it_was_made_for(eeg: mne.Info) -> None:
+    """Alpha made for 250 Hz is at 20 Hz if it is taken for noise at 500 Hz."""
+    alpha = power_law_noise(eeg, 1e-6, 500, 250.0, (8.0, 12.0))
+    draws = alpha.sample(50, 500, _rng())
+    for sfreq, expected in ((250.0, 10.0), (500.0, 20.0)):
+        frequencies, power = signal.welch(draws, sfreq, nperseg=500)
+        assert frequencies[power.mean(axis=(0, 1)).argmax()] == pytest.approx(expected, rel=0.21)
+    assert alpha.sfreq == 250.0
+    assert alpha.through(reference(eeg)).sfreq == 250.0
+    assert _from_baseline(eeg).sfreq == SFREQ
+    coloured = noise_from_covariance(
+        _covariance(NAMES), eeg, 9, autocorrelation=0.9 ** np.arange(9)
+    )
+    assert coloured.sfreq == SFREQ
+    assert white_noise(eeg, 1e-6, 10).sfreq is None
+    for others in (
+        (LineNoise(_eeg(500.0)),),
+        (white_noise(eeg, 1e-6, 500), SlowDrifts(_eeg(500.0))),
+    ):
+        shares = (0.5, *(0.5 / len(others),) * len(others))
+        with pytest.raises(InputError, match="sampled at 250, 500 Hz"):
+            Mixture((alpha, *others), shares, 1e-6)
+
+
 # Artefacts
+
+
+@pytest.mark.parametrize("decay", [np.nan, np.inf, -5])
+def test_impossible_decays(decay: float, eeg: mne.Info) -> None:
+    with pytest.raises(InputError, match="decay of line noise is"):
+        LineNoise(eeg, decay=decay)
+
+
+def test_a_decay_may_be_a_whole_number(eeg: mne.Info) -> None:
+    one, other = (LineNoise(eeg, decay=k).sample(1, 50, _rng()) for k in (2, 2.0))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_line_noise_is_at_its_frequencies() -> None:
@@ -700,6 +822,8 @@ def test_impossible_backgrounds(eeg: mne.Info) -> None:
         make(signals=bank.drop_sel(region="region4"))
     with pytest.raises(InputError, match="name its region"):
         make(signals=bank.drop_vars("region"))
+    with pytest.raises(InputError, match="lead field holds NaN"):
+        make(leadfield=leadfield.where(leadfield["channel"] != "Cz"))
     with pytest.raises(InputError, match="the signals have dims"):
         make(signals=bank.isel(run=0))
     broken = bank.copy()
@@ -766,6 +890,9 @@ def test_impossible_mixtures(eeg: mne.Info, meeg: mne.Info) -> None:
     both = {"eeg": 1e-6, "mag": 1e-13}
     with pytest.raises(InputError, match="types eeg, mag has no mean power"):
         Mixture((white_noise(meeg, both, 50), LineNoise(meeg)), (0.5, 0.5), 1.0)
+    for factors in ((1.0, np.nan), (1.0,), (1.0, 0.0)):
+        with pytest.raises(InputError, match="factors of a mixture are"):
+            Mixture((white, line), (0.5, 0.5), 1.0, factors)
     nested = Mixture((Mixture((white, line), (0.5, 0.5), 1.0), white), (0.9, 0.1), 2e-6)
     assert _mean_square(nested.sample(50, 50, _rng())) == pytest.approx(4e-12, rel=0.05)
     assert replace(nested, level=1e-6).channels == tuple(NAMES)

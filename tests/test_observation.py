@@ -129,6 +129,61 @@ def test_epochs_and_averages_enter_by_the_same_door(
         observe(epochs, protocol, events="stop", head=head)
 
 
+def test_what_observe_refuses(head: Head, info: mne.Info) -> None:
+    raw = _noisy(info["ch_names"])
+    evoked = mne.EvokedArray(
+        1e-6 * np.random.default_rng(0).standard_normal((32, 160)), _plain(info, 128.0),
+        tmin=-0.6, comment="go", nave=9, verbose="error",
+    )  # fmt: skip
+    events, event_id = mne.events_from_annotations(raw, verbose="error")
+    epochs = mne.Epochs(
+        raw, events, event_id, -0.6, 0.5, baseline=None, preload=True, verbose="error"
+    )
+    assert observe(evoked, EvokedProtocol(), events="go", head=head).n_averages == 9
+    nobody = evoked.copy()
+    nobody.nave = 0
+    for recording, protocol, events_, why in (
+        (evoked, EvokedProtocol(), "zz", "the average is of 'go', not of 'zz'"),
+        (raw, SpontaneousProtocol(), "zz", "events 'zz' were named, but the protocol"),
+        (nobody, EvokedProtocol(), None, "nave of the average is 0"),
+        (epochs[:0], EvokedProtocol(), None, "no epochs left"),
+        ("rec.fif", EvokedProtocol(), None, "of type str: .* by read_recording"),
+        (None, SpontaneousProtocol(), None, "of type NoneType"),
+    ):
+        with pytest.raises(InputError, match=why):
+            observe(recording, protocol, events=events_, head=head)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="head is 'template'"):
+        observe(raw, SpontaneousProtocol(), head="template")  # type: ignore[arg-type]
+    broken = mne.make_ad_hoc_cov(raw.info, verbose="error")
+    broken["data"] = np.full(len(broken.ch_names), np.nan)
+    with pytest.raises(InputError, match="covariance is not finite"):
+        observe(raw, SpontaneousProtocol(), head=head, noise_cov=broken)
+
+
+def test_a_notch_that_is_not_applied_is_said(head: Head, info: mne.Info) -> None:
+    raw = _noisy(info["ch_names"])
+    events, event_id = mne.events_from_annotations(raw, verbose="error")
+    epochs = mne.Epochs(
+        raw, events, event_id, -0.6, 0.5, baseline=None, preload=True, verbose="error"
+    )
+
+    def said(recording: mne.io.Raw | mne.Epochs, notch: float) -> list[str]:
+        observation = observe(recording, EvokedProtocol(notch=notch), events="go", head=head)
+        return [note for note in observation.notes if "notch" in note]
+
+    assert said(raw, 50.0) == []
+    assert said(raw, 70.0) == [
+        "No notch filter of 70 Hz was applied: the recording is sampled at 128 Hz."
+    ]
+    assert "before cutting them" in said(epochs, 50.0)[0]
+
+
+def test_noise_of_another_rate_is_refused(head: Head, info: mne.Info) -> None:
+    noise = noise_from_level(info, 1e-6, 41, 250.0, (0.5, 30.0))
+    with pytest.raises(InputError, match="noise is sampled at 250 Hz, the protocol at 100 Hz"):
+        Observer(head, noise, EvokedProtocol(), info)
+
+
 def test_reference_does_not_matter(responses: Responses, head: Head, info: mne.Info) -> None:
     protocol = EvokedProtocol(reject=None)
     raw = _continuous(responses.sensors[1], responses.times, info, 250.0)
@@ -257,6 +312,9 @@ def test_time_operator_is_both_steps() -> None:
         (EvokedProtocol, {"sfreq": 60.0}, "2.5 times h_freq"),
         (EvokedProtocol, {"tmax": 1.5}, "at most 150"),
         (EvokedProtocol, {"tmin": 0.1}, "less than 0"),
+        (EvokedProtocol, {"baseline": (-0.5, 0.0)}, "not within the window, -0.1 to 0.3 s"),
+        (EvokedProtocol, {"baseline": (-0.1, 0.4)}, "not within the window"),
+        (SpontaneousProtocol, {"window": np.inf}, "finite"),
         (SpontaneousProtocol, {"duration": 1.0}, "at least one window"),
         (SpontaneousProtocol, {"window": 8.0}, "at most 150"),
         (SpontaneousProtocol, {"tmin": -0.1}, "Extra inputs"),

@@ -150,7 +150,7 @@ def test_line_noise_is_filtered_from_recordings_and_simulations(
     protocol = SpontaneousProtocol(
         notch=50.0, h_freq=60.0, sfreq=150.0, window=1.0, duration=4.0, reject=None
     )
-    line = LineNoise(eeg_info, SFREQ, frequency=50.0)
+    line = LineNoise(eeg_info, frequency=50.0)
     options = {"head": head, "duration": 20.0, "drive": 200.0, "noise": 5.0, "step": 1e-3}
     clean = simulate_raw(eeg_info, strength=10.0, **options)  # type: ignore[arg-type]
     noisy = simulate_raw(eeg_info, strength=10.0, noise_sources=[line], **options)  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def test_the_baseline_is_taken_where_it_is_asked_for(eeg_info: mne.Info, head: H
 
 
 def test_artefacts_are_added_to_a_virtual_recording(eeg_info: mne.Info, head: Head) -> None:
-    blinks = Blinks(eeg_info, SFREQ)
+    blinks = Blinks(eeg_info)
     raws = [
         simulate_raw(
             eeg_info, duration=20.0, head=head, drive=200.0, noise=5.0, noise_sources=sources

@@ -8,6 +8,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from scipy.io import savemat
 from test_workflow import _tiny
 
 from experiments import known_sources
@@ -70,4 +71,42 @@ def test_files_that_are_not_deepsifs(tmp_path: Path) -> None:
         read_deepsif(tmp_path)
     (tmp_path / "leadfield_75_20k.mat").write_text("nothing")
     with pytest.raises(InputError, match="not a MATLAB file"):
+        read_deepsif(tmp_path)
+
+
+_N = 20484
+_RM = np.arange(_N) % 994
+_CORTEX = {
+    "pos": np.linspace(-80.0, 80.0, 3 * _N).reshape(-1, 3),
+    "ori": np.ones((_N, 3)),
+    "tri": np.array([[1, 2, 3]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"ori": None}, "fs_cortex_20k.mat: holds no variable 'ori'"),
+        ({"tri": None}, "holds no variable 'tri'"),
+        ({"nbs": None}, "holds no variable 'nbs'"),
+        ({"rm": np.where(_RM == 5, 6, _RM)}, "do not fit each other"),
+        ({"rm": _RM - 1}, "do not fit each other"),
+        ({"pos": _CORTEX["pos"][:, :2]}, "has 20484 vertices"),
+        ({"pos": _CORTEX["pos"] / 1000.0}, "not in mm"),
+        ({"fwd": np.ones((75, 994, 2))}, "do not fit each other"),
+        ({"fwd": "text"}, "do not fit each other"),
+        ({"eloc75": np.ones((75, 3))}, "no labels and places"),
+    ],
+)  # fmt: skip
+def test_damaged_files_of_deepsif(tmp_path: Path, change: dict[str, object], why: str) -> None:
+    files = {
+        "leadfield_75_20k.mat": {"fwd": np.ones((75, 994))},
+        "electrode_75.mat": {"eloc75": np.ones((75, 3))},
+        "fs_cortex_20k.mat": _CORTEX,
+        "fs_cortex_20k_region_mapping.mat": {"rm": _RM, "nbs": np.ones((994, 1))},
+    }
+    for name, content in files.items():
+        content = {key: change.get(key, value) for key, value in content.items()}
+        savemat(tmp_path / name, {k: v for k, v in content.items() if v is not None})
+    with pytest.raises(InputError, match=why):
         read_deepsif(tmp_path)

@@ -365,7 +365,12 @@ def test_whitening_ignores_bads_and_projections(eeg: mne.Info) -> None:
     ("data", "names", "rank", "why"),
     [
         (np.zeros((20, 20)), None, None, "has rank 0"),
-        (-np.eye(20), None, None, "has rank 0"),
+        (-np.eye(20), None, None, "negative eigenvalue"),
+        (np.diag([-1.0] + 19 * [1.0]), None, None, "negative eigenvalue"),
+        (np.eye(20) + 2.0 * np.eye(20)[::-1], None, None, "negative eigenvalue"),
+        (np.eye(20) + np.eye(20, k=1), None, None, "not symmetric"),
+        (np.eye(20), None, {"mag": 3}, "no channel of type 'mag'"),
+        (np.eye(20), None, 2.5, "a whole number"),
         (np.full((20, 20), np.nan), None, None, "not finite"),
         (np.eye(20), [f"E{k}" for k in range(20)], None, "lacks channel"),
         (np.eye(20) * 1e-12, None, 21, "cannot whiten: .*exceeds the number of channels"),
@@ -482,6 +487,14 @@ def test_missing_channels_are_named(eeg: mne.Info) -> None:
 def test_unknown_references_are_refused(eeg: mne.Info, to: Any) -> None:
     with pytest.raises(InputError, match="No EEG channel"):
         reference(eeg, to)
+
+
+def test_a_reference_named_twice_is_refused(eeg: mne.Info) -> None:
+    """Its column was subtracted once, by half."""
+    with pytest.raises(InputError, match="only once: Cz, Cz"):
+        reference(eeg, ("Cz", "Cz"))
+    matrix = reference(eeg, ("Cz", "Pz")).matrix
+    np.testing.assert_allclose(matrix.sum(axis=1), 0.0, atol=1e-15)
 
 
 def test_meg_channels_are_no_reference(both: mne.Info) -> None:

@@ -216,6 +216,10 @@ def test_moments_of_free_vertices_are_along_their_normals(info: mne.Info) -> Non
     [
         ({"n_sources": (0, 3)}, "n_sources of patches is .0, 3."),
         ({"n_sources": (3, 2)}, "n_sources of patches is .3, 2."),
+        ({"n_sources": (1, np.inf)}, "n_sources of patches is .1, inf"),
+        ({"n_sources": 3}, "n_sources of patches is 3: give two numbers"),
+        ({"area_cm2": 5.0}, "area_cm2 is 5.0: give two numbers"),
+        ({"density": 0.5}, "density is 0.5: give two numbers"),
         ({"area_cm2": (5.0, 2.0)}, "area_cm2 is 5 to 2 cm²"),
         ({"extent_mm": (0.0, 2.0)}, "extent_mm is 0 to 2 mm"),
         ({"area_cm2": (1.0, 2.0), "extent_mm": (1.0, 2.0)}, "give one of them"),

@@ -131,6 +131,11 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ('[prior.A]\ndistribution = "gamma"\nlow = 4.0', r"prior\.A\.distribution"),
         ('[prior.A_e]\ndistribution = "fixed"\nlow = 4.0', "no parameter 'A_e'; there are A, B"),
         ("seed = = 1", "not a TOML file"),
+        ("[protocol]\ntmax = inf", r"protocol\.tmax: .*finite"),
+        ("[protocol]\nnotch = 1.0", r"protocol\.notch: .*10"),
+        ("[protocol]\nnotch = inf", r"protocol\.notch: .*finite"),
+        ("[protocol]\nbaseline = [-0.5, 0.0]", "protocol: baseline: -0.5 to 0.0 s is not within"),
+        ('[protocol]\nreference = "Cz"', r'protocol\.reference: .* in a list: \["Cz"\]'),
     ],
 )
 def test_errors_name_key_and_file(tmp_path: Path, text: str, why: str) -> None:
@@ -138,6 +143,11 @@ def test_errors_name_key_and_file(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(InputError, match=why) as error:
         Study.read(path)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_rejection_can_be_switched_off_in_a_file(tmp_path: Path) -> None:
+    study = Study.read(_write(tmp_path, "[protocol]\nreject = inf\nreject_meg = inf\n"))
+    assert set(study.protocol.thresholds.values()) == {float("inf")}
 
 
 def test_a_used_default_can_still_be_changed(tmp_path: Path) -> None:

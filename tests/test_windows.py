@@ -17,7 +17,14 @@ from nmm_infer.anatomy import Head, template_head
 from nmm_infer.anatomy.sensors import identity, reference, whitening
 from nmm_infer.anatomy.template import SourceKind
 from nmm_infer.errors import InputError
-from nmm_infer.observation.noise import BrainBackground, LineNoise, Mixture, snr_db, white_noise
+from nmm_infer.observation.noise import (
+    BrainBackground,
+    LineNoise,
+    Mixture,
+    power_law_noise,
+    snr_db,
+    white_noise,
+)
 from nmm_infer.scenarios import Bank, Blobs, Patches, Regions, Windows, Zones
 
 N_TIMES = 120
@@ -309,6 +316,9 @@ def test_windows_that_cannot_be(
 ) -> None:
     for changes, match in (
         ({"n": 0}, "n is 0"),
+        ({"n_times": 50.5}, "n_times is 50.5: it must be a whole number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"snr_db": 5.0}, "snr_db is 5.0: give two numbers"),
         ({"correlation": 1.5}, "correlation is 1.5"),
         ({"norm": "max"}, "norm is 'peak' or 'rms'"),
         ({"n_times": 4000}, "windows of 4000 samples cannot be cut"),
@@ -318,6 +328,10 @@ def test_windows_that_cannot_be(
         ({"sources": Zones()}, r"0 regions named thalamus"),
         ({"sources": Blobs()}, "no sources of free orientation"),
         ({"noise": LineNoise(info, frequency=40.0)}, "bank is sampled at 200 Hz, the noise at 100"),
+        (
+            {"noise": power_law_noise(sampled, 1e-6, N_TIMES, 100.0, (8.0, 12.0))},
+            "bank is sampled at 200 Hz, the noise at 100",
+        ),
         (
             {"noise": white_noise(mne.pick_info(sampled, [0, 1]), 1e-6, N_TIMES)},
             "the noise lacks channel.s. F7",
@@ -335,6 +349,12 @@ def test_windows_that_cannot_be(
             windows.batch(numbers)
     with pytest.raises(InputError, match="make no sense"):
         next(iter(windows.batches(0)))
+    with pytest.raises(InputError, match="n is -3"):
+        Bank.simulate("spike", -3, seed=0, stream="test")
+    with pytest.raises(InputError, match="seed is -1"):
+        Bank.simulate("spike", 3, seed=-1, stream="test")
+    with pytest.raises(InputError, match=r"n_times is 9\.5"):
+        bank.sample(np.random.default_rng(0), 3, 9.5)  # type: ignore[arg-type]
 
 
 def test_channels_of_different_units_have_no_ratio(windows: Windows) -> None:

@@ -264,6 +264,35 @@ def test_formats_are_read(files: Path, raw: mne.io.RawArray, suffix: str) -> Non
     assert {"go"} == {str(d).split("/")[-1] for d in read.annotations.description if "go" in d}
 
 
+def test_the_average_of_a_file_is_named(tmp_path: Path) -> None:
+    info = mne.create_info(["Fz", "Cz"], 100.0, "eeg")
+    averages = [
+        mne.EvokedArray(np.full((2, 9), k), info, comment=name, verbose="error")
+        for k, name in enumerate(("left", "right"))
+    ]
+    spread = averages[1].copy()
+    spread.kind = "standard_error"
+    path = tmp_path / "two-ave.fif"
+    mne.write_evokeds(path, [*averages, spread], verbose="error")
+    for k, name in enumerate(("left", "right")):
+        read = read_recording(path, events=name)
+        assert isinstance(read, mne.Evoked)
+        np.testing.assert_allclose(read.data, k)
+    with pytest.raises(
+        InputError, match=r"two-ave.fif: averages in it: 'left', 'right'; say which"
+    ):
+        read_recording(path)
+    with pytest.raises(InputError, match="'left', 'right'; 0 are of 'up'"):
+        read_recording(path, events="up")
+    mne.write_evokeds(tmp_path / "one-ave.fif", averages[1:], verbose="error")
+    np.testing.assert_allclose(read_recording(tmp_path / "one-ave.fif").data, 1.0)  # type: ignore[union-attr]
+
+
+def test_a_study_is_not_a_path(raw: mne.io.RawArray) -> None:
+    with pytest.raises(InputError, match=r"study is 'my\.toml': .* by Study\.read"):
+        infer(raw, "my.toml")  # type: ignore[arg-type]
+
+
 def _cut(source: Path, folder: Path, suffix: str) -> Path:
     for file in source.glob("rec.*"):
         if file.stem == "rec" and file.suffix in (suffix, ".fdt", ".eeg", ".vmrk"):

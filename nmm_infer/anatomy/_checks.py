@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+from typing import Any
+
 import mne
 import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 
-__all__ = ["MAX_RADIUS", "MIN_RADIUS", "check_inside", "check_metres", "fit_sphere", "is_position"]
+__all__ = [
+    "MAX_RADIUS",
+    "MIN_RADIUS",
+    "check_inside",
+    "check_metres",
+    "checked_covariance",
+    "fit_sphere",
+    "is_number",
+    "is_position",
+]
 
 # Metres: no head's electrodes lie on a smaller or larger sphere.
 MIN_RADIUS, MAX_RADIUS = 0.05, 0.16
 _AROUND = 2.2  # condition number: caps of 16 to 335 electrodes have 1.3 to 2
 _SLACK = 1.25  # of the radius: so far from a sphere is a head, seen by such a cap
+_OFF = 0.2  # metres: the origin of head coordinates lies between the ears
+_ROUNDING = 1e-6  # of the mean variance of a kind of channels
+
+
+def is_number(value: Any) -> bool:
+    """Say whether this is one finite real number."""
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def is_position(loc: NDArray[np.float64]) -> bool:
@@ -61,6 +81,12 @@ def check_metres(points: NDArray[np.float64], what: str, least: float = 0.01) ->
         return
     spread = float(np.median(np.linalg.norm(points - points.mean(axis=0), axis=1)))
     if least <= spread < 0.3:
+        away = float(np.median(np.linalg.norm(points, axis=1)))
+        if away > _OFF:
+            raise InputError(
+                f"The {what} are {away:.3g} m from the origin of head coordinates, which lies "
+                "between the ears: metres in head coordinates are needed."
+            )
         return
     for factor, unit in ((1e3, "millimetres"), (1e2, "centimetres"), (10.0, "decimetres")):
         if 0.01 < spread / factor < 0.3:
@@ -102,3 +128,49 @@ def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
             f"{1000 * reach[k]:.0f} mm from the centre of the electrodes' sphere, whose radius is "
             f"{1000 * radius:.0f} mm. Sources and electrodes must be in one frame, in metres."
         )
+
+
+def checked_covariance(
+    covariance: mne.Covariance, info: mne.Info, what: str = "noise covariance"
+) -> mne.Covariance:
+    """Pick the channels of a recording from a covariance, and refuse what is none.
+
+    Parameters
+    ----------
+    covariance : mne.Covariance
+        Of these channels or more; it may lack rank.
+    info : mne.Info
+        The channels.
+    what : str
+        Its name in messages.
+
+    Returns
+    -------
+    mne.Covariance
+        Of exactly these channels, in their order.
+
+    Raises
+    ------
+    InputError
+        If a channel is missing, or the matrix is not finite, not symmetric, zero, or has a
+        negative eigenvalue.
+    """
+    names = list(info["ch_names"])
+    missing = sorted(set(names) - set(covariance.ch_names))
+    if missing:
+        raise InputError(f"The {what} lacks channel(s) {', '.join(missing[:5])}.")
+    picked = covariance.copy().pick_channels(names, ordered=True, verbose="error")
+    matrix = np.diag(picked.data) if picked.data.ndim == 1 else np.asarray(picked.data)
+    if not np.isfinite(matrix).all():
+        raise InputError(f"The {what} is not finite.")
+    if not np.any(matrix):
+        raise InputError(f"The {what} is zero: it has rank 0.")
+    kinds, scale = np.array(info.get_channel_types()), np.ones(len(names))
+    for kind in set(kinds):
+        scale[kinds == kind] = np.sqrt(np.abs(np.diag(matrix)[kinds == kind]).mean()) or 1.0
+    relative = matrix / np.outer(scale, scale)
+    if not np.allclose(relative, relative.T, rtol=0.0, atol=_ROUNDING):
+        raise InputError(f"The {what} is not symmetric: it is no covariance.")
+    if np.linalg.eigvalsh(relative)[0] < -_ROUNDING * len(names):
+        raise InputError(f"The {what} has a negative eigenvalue: it is no covariance.")
+    return picked

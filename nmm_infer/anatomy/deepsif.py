@@ -26,10 +26,10 @@ __all__ = ["BIOSEMI64_OF_75", "read_deepsif"]
 _LOG = logging.getLogger(__name__)
 _N_HEMI = 10242
 _FILES = {
-    "fwd": "leadfield_75_20k.mat",
-    "eloc75": "electrode_75.mat",
-    "pos": "fs_cortex_20k.mat",
-    "rm": "fs_cortex_20k_region_mapping.mat",
+    "leadfield_75_20k.mat": ("fwd",),
+    "electrode_75.mat": ("eloc75",),
+    "fs_cortex_20k.mat": ("pos", "ori", "tri"),
+    "fs_cortex_20k_region_mapping.mat": ("rm", "nbs"),
 }
 _NOTE = (
     "DeepSIF's published lead field: fsaverage5 pial surface, 994 regions, three-layer BEM, 75 "
@@ -70,15 +70,21 @@ def read_deepsif(folder: str | Path) -> Head:
     ----------
     Sun et al. (2022), PNAS 119:e2201128119; files of https://github.com/bfinl/DeepSIF.
     """
-    files = {key: _load(Path(folder) / name, key) for key, name in _FILES.items()}
-    matrix, region_of = files["fwd"]["fwd"], files["rm"]["rm"].ravel().astype(int)  # from 0
-    cortex = files["pos"]
-    pial, outward = cortex["pos"].astype(float), cortex["ori"].astype(float)
-    n_regions = matrix.shape[1]
-    if len(region_of) != len(pial) or len(pial) != 2 * _N_HEMI or region_of.max() + 1 != n_regions:
+    files: dict[str, Any] = {}
+    for name, keys in _FILES.items():
+        files |= _load(Path(folder) / name, keys)
+    matrix, counts = files["fwd"], np.unique(files["rm"], return_counts=True)[1]
+    shapes = [files[key].shape for key in ("pos", "ori")]
+    if shapes != [(2 * _N_HEMI, 3)] * 2 or files["rm"].size != 2 * _N_HEMI:
+        raise InputError(f"{folder}: the cortex of DeepSIF has {2 * _N_HEMI} vertices.")
+    numbered = np.array_equal(np.unique(files["rm"]), np.arange(len(counts)))
+    if not numbered or matrix.ndim != 2 or matrix.shape[1] != len(counts):
         raise InputError(f"{folder}: the files of DeepSIF's anatomy do not fit each other.")
-    counts = np.bincount(region_of, minlength=n_regions)
-    areas = vertex_areas(pial, cortex["tri"].astype(int) - 1)
+    n_regions, region_of = len(counts), files["rm"].ravel().astype(int)  # from 0
+    pial, outward = files["pos"].astype(float), files["ori"].astype(float)
+    if not 100 < np.ptp(pial[:, 1]) < 300:
+        raise InputError(f"{folder}: pos of fs_cortex_20k.mat is not in mm.")
+    areas = vertex_areas(pial, files["tri"].astype(int) - 1)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = [np.bincount(region_of, column, minlength=n_regions) for column in values.T]
@@ -90,26 +96,27 @@ def read_deepsif(folder: str | Path) -> Head:
     centres = apply_trans(to_head, mean(pial) / 1000.0)
     return Head.from_leadfield(
         matrix / counts,
-        _electrodes(files["eloc75"]["eloc75"]),
+        _electrodes(files["eloc75"]),
         centres,
         normals=mean(outward) @ to_head[:3, :3].T,
         sizes=np.bincount(region_of, areas, minlength=n_regions),
-        neighbours=_neighbours(files["rm"]["nbs"], centres),
+        neighbours=_neighbours(files["nbs"], centres),
         regions={name: [k] for k, name in enumerate(_names(region_of, n_regions))},
         notes=[_NOTE],
     )
 
 
-def _load(path: Path, key: str) -> dict[str, Any]:
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; DeepSIF's repository has it in anatomy/")
     try:
         content: dict[str, Any] = loadmat(path)
     except (OSError, ValueError, NotImplementedError, MatReadError) as error:
         raise InputError(f"{path}: not a MATLAB file ({str(error)[:80]})") from error
-    if key not in content:
-        raise InputError(f"{path}: holds no variable {key!r}")
-    return content
+    for key in keys:
+        if key not in content:
+            raise InputError(f"{path}: holds no variable {key!r}")
+    return {key: content[key] for key in keys}
 
 
 def _electrodes(places: NDArray[Any]) -> mne.Info:
@@ -117,6 +124,8 @@ def _electrodes(places: NDArray[Any]) -> mne.Info:
 
     The file has EEGLAB's axes and an origin of its own, not that of the cortex.
     """
+    if not {"labels", *"XYZ"} <= set(places.dtype.names or ()):
+        raise InputError("eloc75 of DeepSIF's electrode_75.mat has no labels and places.")
     names = [str(place["labels"][0]) for place in places.ravel()]
     published = np.array(
         [[float(place[axis].item()) for axis in "XYZ"] for place in places.ravel()]

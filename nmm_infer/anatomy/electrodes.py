@@ -22,6 +22,7 @@ from nmm_infer.errors import InputError
 __all__ = ["place_sensors"]
 
 _FAR = 30.0  # mm off the scalp: farther than any hair or cap
+_HELMET = 100.0  # mm: no head is farther from its helmet
 _GAP = 15.0  # mm from scalp to the nearest MEG sensor, where the recording does not tell
 
 
@@ -204,6 +205,11 @@ def _place_helmet(info: mne.Info, settings: HeadSettings) -> str:
                 f"{inside.size} of {len(picks)} MEG sensors lie inside the template's head, "
                 f"{name} by {-heights[inside[0]]:.0f} mm: check info['dev_head_t'], or give a "
                 "smaller head."
+            )
+        if heights.min() > _HELMET:
+            raise InputError(
+                f"The nearest MEG sensor is {heights.min():.0f} mm from the template's scalp: "
+                "check info['dev_head_t']."
             )
         return (
             "MEG sensors are where the recording says, around the template in head coordinates; "

@@ -28,6 +28,7 @@ __all__ = ["Head"]
 _PER_AM_TO_PER_NAM = 1e-9
 _UNITS = {"eeg": "V", "mag": "T", "grad": "T/m"}
 _FSAVERAGE5_VERTICES = 10242
+_SINGLE = 1e-6  # of a channel's largest gain: what single precision may change
 _INFLATED_HALF_GAP_MM = 2.0
 _FSAVERAGE = re.compile(r"^(fsaverage)[3-6]$")
 _AXES = ("x", "y", "z")
@@ -100,11 +101,12 @@ class Head:
         ------
         InputError
             If no label meets the forward model, a source number is out of range, a source lies
-            outside the electrodes' sphere, or the forward model is not in head coordinates.
+            outside the electrodes' sphere, the matrix is not finite or zero, or the forward model
+            is not in head coordinates.
         """
         if orientation not in ("fixed", "free"):
             raise InputError(f"orientation is 'fixed' or 'free', not {orientation!r}.")
-        forward = _in_head_frame(forward)
+        forward = _as_given(_in_head_frame(forward))
         fixed = forward["source_ori"] == mne.io.constants.FIFF.FIFFV_MNE_FIXED_ORI
         on_surfaces = all(space["type"] == "surf" for space in forward["src"])
         if fixed and orientation == "free":
@@ -163,9 +165,10 @@ class Head:
         normals : array_like, shape (source, 3), optional
             Directions of fixed sources.
         sizes : array_like, shape (source,), optional
-            Area (mm²) or volume (mm³) that each source stands for; from the grid without.
+            Area (mm²) or volume (mm³) that each source stands for. Without, the square (fixed) or
+            the cube (free) of the median distance to the nearest source.
         neighbours : sparse array, shape (source, source), optional
-            Lengths of the paths between neighbours, mm; by distance without.
+            Lengths of the paths between neighbours, mm, symmetric; by distance without.
         regions : dict of str to array of int, optional
             See `from_forward`.
         scale : float
@@ -181,8 +184,9 @@ class Head:
         Raises
         ------
         InputError
-            If shapes do not fit, a value is not finite, channels lack positions, positions are not
-            metres, or a source lies outside the electrodes' sphere.
+            If shapes do not fit, a value is not finite, channels lack positions or a label names
+            others, positions are not metres in head coordinates, or a source lies outside the
+            electrodes' sphere or where another one is.
         """
         forward = forward_of_matrix(matrix, info, positions, normals, scale)
         head = cls.from_forward(forward, regions, notes=notes)
@@ -198,6 +202,9 @@ class Head:
                 raise InputError(
                     f"neighbours: shape {neighbours.shape} does not fit {len(sources)} sources."
                 )
+            whole = np.isfinite(neighbours.data).all() and (neighbours.data >= 0).all()
+            if not whole or (neighbours != neighbours.T).nnz:
+                raise InputError("neighbours: lengths are finite, not negative, and symmetric.")
             sources = dataclasses.replace(sources, neighbours=neighbours)
         return dataclasses.replace(head, sources=sources)
 
@@ -401,8 +408,10 @@ class Head:
         Raises
         ------
         InputError
-            If there is a region that the head does not have.
+            If there is a region that the head does not have, or a dimension is missing.
         """
+        if not {"region", "time"} <= set(moments.dims) or "region" not in moments.coords:
+            raise InputError("moments: dimensions region (with names) and time are needed.")
         names = [str(name) for name in moments.coords["region"].values]
         unknown = sorted(set(names) - set(self.regions))
         if unknown:
@@ -436,7 +445,7 @@ class Head:
         InputError
             If a channel is unknown or named twice, or none is named.
         """
-        names = list(channels)
+        names = [str(name) for name in channels]
         known = self.channels
         unknown = [name for name in names if name not in known]
         if len(unknown) > 1 and len(unknown) == len(names):
@@ -516,12 +525,45 @@ class Head:
 
 
 def _in_head_frame(forward: mne.Forward) -> mne.Forward:
+    if not isinstance(forward, mne.Forward):
+        raise InputError("forward is an mne.Forward: read the file with mne.read_forward_solution.")
     if forward["coord_frame"] != mne.io.constants.FIFF.FIFFV_COORD_HEAD:
         raise InputError(
             "The forward model is not in head coordinates: read it with mne.read_forward_solution, "
             "which turns it."
         )
     return forward
+
+
+def _as_given(forward: mne.Forward) -> mne.Forward:
+    """Make the matrix that one sees the one that counts.
+
+    MNE turns forward models from a copy of the matrix, made when they were computed or read, and
+    so undoes what was done to the matrix since.
+    """
+    data = np.asarray(forward["sol"]["data"], np.float64)
+    if not np.isfinite(data).all():
+        row = int(np.flatnonzero(~np.isfinite(data).all(axis=1))[0])
+        name = forward["sol"]["row_names"][row]
+        raise InputError(f"The forward model is not finite for channel {name!r}: leave it out.")
+    if not data.any():
+        raise InputError("The forward model is zero everywhere.")
+    fixed = mne.io.constants.FIFF.FIFFV_MNE_FIXED_ORI
+    kept = np.asarray(forward["_orig_sol"], np.float64)
+    original = data
+    if forward["source_ori"] == fixed and forward["_orig_source_ori"] != fixed:
+        kept = np.einsum("csk,sk->cs", kept.reshape(len(data), -1, 3), forward["source_nn"])
+    elif forward["source_ori"] != fixed and forward["surf_ori"]:
+        axes = np.asarray(forward["source_nn"]).reshape(-1, 3, 3)
+        vectors = np.einsum("csj,sjk->csk", data.reshape(len(data), -1, 3), axes)
+        original = vectors.reshape(data.shape)
+    scale = np.abs(original).max(axis=1, keepdims=True)
+    if kept.shape == data.shape and (np.abs(original - kept) <= _SINGLE * scale).all():
+        return forward
+    given = mne.Forward(forward)
+    given["_orig_sol"] = original
+    given["_orig_source_ori"] = forward["source_ori"]
+    return given
 
 
 def _on_fsaverage5(spaces: Sequence[dict[str, Any]]) -> bool:
@@ -545,6 +587,13 @@ def _members(
     """Find the sources of each region; also the labels used, and the names left out."""
     if isinstance(regions, Mapping):
         return _named_members(regions, n_sources), [], []
+    if isinstance(regions, str | mne.Label) or not all(
+        isinstance(label, mne.Label) for label in regions or ()
+    ):
+        raise InputError(
+            "regions: give a list of mne.Label (mne.read_labels_from_annot), or a dict of names to "
+            "numbers of sources."
+        )
     starts = np.cumsum([0, *(space["nuse"] for space in spaces)])
     surfaces = [k for k, space in enumerate(spaces) if space["type"] == "surf"]
     members: dict[str, NDArray[np.int64]] = {}

@@ -93,7 +93,7 @@ def place_electrodes(info: mne.Info) -> Placement:
     ------
     InputError
         If recorded positions are not in metres, not in head coordinates, or turned so that the
-        cap does not open downwards.
+        cap does not open downwards, or if two channels name one place.
     """
     table = template_positions()
     lookup = {name.lower(): name for name in table}
@@ -106,10 +106,16 @@ def place_electrodes(info: mne.Info) -> Placement:
     }
     _check_recorded(info, recorded)
     named = {}
+    owner: dict[str, str] = {}
     for name in channels:
         place = standard_name(name, lookup)
         if place is not None:
             named[name] = table[place]
+            if owner.setdefault(place, name) != name:
+                raise InputError(
+                    f"Channels {owner[place]} and {name} are two names of one place, {place}: "
+                    "rename or drop one of them."
+                )
     if channels and 2 * len(named) >= len(channels):
         placed, notes = _by_name(channels, named, recorded)
         brought = [name for name in placed if name not in named]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import mne
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nmm_infer.anatomy._checks import checked_covariance
 from nmm_infer.errors import InputError
 
 __all__ = [
@@ -143,7 +145,7 @@ def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOper
     Raises
     ------
     InputError
-        If a named channel is not among the EEG channels.
+        If a named channel is not among the EEG channels, or named twice.
     """
     names = tuple(info["ch_names"])
     eeg = [names[k] for k in mne.pick_types(info, meg=False, eeg=True, exclude=[])]
@@ -158,6 +160,8 @@ def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOper
         raise InputError(
             f"No EEG channel {unknown[:1]} to reference to; there are {', '.join(eeg[:4])}, ..."
         )
+    if len(set(chosen)) != len(chosen):
+        raise InputError(f"Name each channel to reference to only once: {', '.join(chosen)}.")
     rows = [names.index(name) for name in eeg]
     columns = [names.index(name) for name in chosen]
     matrix[np.ix_(rows, columns)] -= 1.0 / len(columns)
@@ -246,22 +250,24 @@ def whitening(
     Raises
     ------
     InputError
-        If the covariance lacks a channel, is not finite or has rank 0.
+        If the covariance lacks a channel, is not finite, not symmetric, has a negative eigenvalue
+        or rank 0, or `rank` does not fit.
     """
     names = list(info["ch_names"])
-    missing = sorted(set(names) - set(noise_cov.ch_names))
-    if missing:
-        raise InputError(f"The noise covariance lacks channel(s) {', '.join(missing[:5])}.")
-    if not np.isfinite(noise_cov.data).all():
-        raise InputError("The noise covariance is not finite.")
+    picked = checked_covariance(noise_cov, info)
     kinds = info.get_channel_types(unique=True)
     if rank is not None and not isinstance(rank, dict):
         if len(kinds) > 1:
             raise InputError(f"rank: give one for each of {', '.join(kinds)}, in a dict.")
-        rank = {kinds[0]: int(rank)}
-    if rank is not None and min(rank.values(), default=0) < 1:
-        raise InputError(f"rank must be positive, not {rank}.")
-    picked = noise_cov.copy().pick_channels(names, ordered=True)
+        rank = {kinds[0]: rank}
+    if rank is not None:
+        if any(not isinstance(n, Integral) or n < 1 for n in rank.values()) or not rank:
+            raise InputError(f"rank must be positive, a whole number, not {rank}.")
+        other = sorted(set(rank) - {*kinds, *(["meg"] if {"mag", "grad"} & set(kinds) else [])})
+        if other:
+            raise InputError(
+                f"rank: there is no channel of type {other[0]!r}, but {', '.join(kinds)}."
+            )
     bare = _without_projections(info)
     try:
         matrix, _ = mne.cov.compute_whitener(picked, bare, rank=rank, pca=False, verbose="error")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer import _random
+from nmm_infer.anatomy._checks import is_number
 from nmm_infer.errors import InputError
 
 __all__ = ["TEMPLATE", "HeadSettings"]
@@ -50,7 +51,7 @@ class HeadSettings:
     ------
     InputError
         If a conductivity or the size is not positive, a length is negative or not finite, or the
-        seed is negative.
+        seed is negative or not whole.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - what a study reads it with
@@ -68,7 +69,7 @@ class HeadSettings:
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if not (is_number(value) and value > 0):
                 raise InputError(f"{name} must be positive, not {value}.")
         for name in ("brain", "skull", "scalp"):
             value = getattr(self, name)
@@ -80,14 +81,13 @@ class HeadSettings:
             )
         for name in _MILLIMETRES:
             value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= 50):
+            if not (is_number(value) and 0 <= value <= 50):
                 raise InputError(f"{name} must be between 0 and 50 mm, not {value}.")
-        shift = np.asarray(self.cap_shift, np.float64)
-        if shift.shape != (2,) or not (np.abs(shift) <= 50).all():
+        shift = np.ravel(self.cap_shift).tolist()
+        if len(shift) != 2 or not all(is_number(k) and abs(k) <= 50 for k in shift):
             raise InputError(f"cap_shift is two numbers up to 50 mm, not {self.cap_shift}.")
-        if self.seed < 0:
-            raise InputError(f"seed must not be negative, not {self.seed}.")
-
+        if not isinstance(self.seed, Integral) or self.seed < 0:
+            raise InputError(f"seed must not be negative, and whole, not {self.seed!r}.")
         if self.mesh not in (3, 4):
             raise InputError(f"mesh is 3 or 4, not {self.mesh}.")
 
@@ -136,6 +136,8 @@ class HeadSettings:
         -------
         list of HeadSettings
         """
+        if not isinstance(n, Integral) or n < 0:
+            raise InputError(f"n is a number of heads, 0 or more, not {n!r}.")
         for name, (low, high) in {"skull": skull, "size": size}.items():
             if not 0 < low <= high:
                 raise InputError(f"{name} is a range of positive numbers, not {low} to {high}.")

@@ -74,7 +74,7 @@ class Sources:
             turned = mne.convert_forward_solution(forward, surf_ori=True, verbose="error")
             normals = np.array(turned["source_nn"][2::3], np.float64)
             normals[~surface] = np.nan
-        sizes = [_sizes(space) for space in spaces]
+        sizes = [_sizes(space, 2 if fixed else 3) for space in spaces]
         return cls(
             np.array(forward["source_rr"], np.float64),
             normals,
@@ -131,15 +131,18 @@ def _has_mesh(space: dict[str, Any]) -> bool:
     return faces is not None and np.ndim(faces) == 2 and len(faces) > 0
 
 
-def _sizes(space: dict[str, Any]) -> NDArray[np.float64]:
-    """Area of each used vertex, mm², or volume of each point of a grid, mm³."""
+def _sizes(space: dict[str, Any], dimensions: int) -> NDArray[np.float64]:
+    """Area of each used vertex, mm², or volume of each point of a grid, mm³.
+
+    Points without a surface stand for a square or a cube, as wide as the next one is far.
+    """
     if space["type"] == "surf":
         return patch_areas(space)
     points = 1000 * np.asarray(space["rr"])[space["vertno"]]
     if len(points) < 2:
         return np.ones(len(points))
     nearest = cKDTree(points).query(points, k=2)[0][:, 1]
-    return np.full(len(points), float(np.median(nearest)) ** 3)
+    return np.full(len(points), float(np.median(nearest)) ** dimensions)
 
 
 def _touching(space: dict[str, Any]) -> NDArray[np.int64]:

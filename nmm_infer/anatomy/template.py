@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.anatomy import _layers, _source_spaces, _subcortex
 from nmm_infer.anatomy._cache import cache_folder, cached, cached_array, fingerprint
+from nmm_infer.anatomy._checks import is_number
 from nmm_infer.anatomy._conductor import boundary_elements, extrapolated
 from nmm_infer.anatomy._labels import desikan_killiany_labels
 from nmm_infer.anatomy._layers import Layers, template_layers
@@ -118,6 +119,10 @@ def template_head(
     """
     if sources not in SOURCES:
         raise InputError(f"No sources {sources!r}: choose one of {', '.join(SOURCES)}.")
+    if orientation not in ("fixed", "free"):
+        raise InputError(f"orientation is 'fixed' or 'free', not {orientation!r}.")
+    if not isinstance(info, mne.Info):
+        raise InputError("info is an mne.Info: give raw.info.")
     spacing = _checked_spacing(sources, spacing)
     channels, notes = place_sensors(info, settings)
     for note in notes:
@@ -146,7 +151,7 @@ def template_head(
 def _checked_spacing(sources: str, spacing: str | float | None) -> str | float:
     if sources == "volume":
         spacing = _GRID if spacing is None else spacing
-        if isinstance(spacing, str) or not 3.0 <= spacing <= 30.0:
+        if isinstance(spacing, str) or not is_number(spacing) or not 3.0 <= spacing <= 30.0:
             raise InputError(f"spacing of a grid is between 3 and 30 mm, not {spacing!r}.")
         return float(spacing)
     if spacing is None:

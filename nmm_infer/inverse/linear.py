@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer.anatomy import Head, SensorOperator
+from nmm_infer.anatomy._checks import checked_covariance, is_number
 from nmm_infer.anatomy.sensors import reference
 from nmm_infer.errors import InputError
 
@@ -29,6 +30,7 @@ __all__ = [
 Method = Literal["MNE", "dSPM", "sLORETA", "eLORETA"]
 #: Methods whose estimates are moments; the others give scores without unit.
 MOMENTS = ("MNE", "eLORETA")
+_UNITS = {"eeg": "V", "mag": "T", "grad": "(T/m)"}
 
 
 def inverse_operator(
@@ -46,16 +48,35 @@ def inverse_operator(
         Noise of the data.
     depth : float, optional
         Exponent of the depth weighting. eLORETA, sLORETA and dSPM normalise depth themselves, so
-        none is the default.
+        none is the default. MNE weights by the free-orientation gain: a fixed head needs one of
+        which that is known, not a bare matrix of fixed orientation.
+
+    Raises
+    ------
+    InputError
+        If some sources are fixed and others free, head or covariance lack a channel, the
+        covariance is none, or the depth weighting is not possible.
     """
+    _check_head(head, info)
+    noise_cov = checked_covariance(noise_cov, info)
+    if depth is not None and not (is_number(depth) and depth >= 0):
+        raise InputError(f"depth is an exponent of at least 0, not {depth!r}.")
     free = bool(head.sources.free.all())
     if not free and head.sources.free.any():
         raise InputError(
             "MNE has no inverse for sources of which some are fixed and others free: use "
             "source_kernel."
         )
+    forward = head.forward
+    if depth is not None and not free:
+        if forward["_orig_source_ori"] == mne.io.constants.FIFF.FIFFV_MNE_FIXED_ORI:
+            raise InputError(
+                "MNE's depth weighting needs the gain of free orientation, and this head's forward "
+                "model has the fixed one only: leave depth out."
+            )
+        forward = mne.convert_forward_solution(forward, surf_ori=True, verbose="error")
     return mne.minimum_norm.make_inverse_operator(
-        info, head.forward, noise_cov, fixed=not free, loose=1.0 if free else "auto", depth=depth,
+        info, forward, noise_cov, fixed=not free, loose=1.0 if free else "auto", depth=depth,
         verbose="error",
     )  # fmt: skip
 
@@ -87,12 +108,23 @@ def source_estimate(
         Moments in Am (MNE, eLORETA) or dimensionless scores: signed along the outward normals
         where sources are fixed, vectors where they are free. Volume heads give MNE's volume
         estimates.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown, the SNR is not positive, a channel is missing or EEG has no
+        average-reference projector.
     """
+    _check_method(method)
+    _check_positive("snr", snr)
     free = not mne.forward.is_fixed_orient(inverse, orig=False)
-    return mne.minimum_norm.apply_inverse(
-        evoked, inverse, lambda2=1.0 / snr**2, method=method,
-        pick_ori="vector" if free else None, verbose="error",
-    )  # fmt: skip
+    try:
+        return mne.minimum_norm.apply_inverse(
+            evoked, inverse, lambda2=1.0 / snr**2, method=method,
+            pick_ori="vector" if free else None, verbose="error",
+        )  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"MNE cannot apply the inverse: {error}") from error
 
 
 def source_kernel(
@@ -122,22 +154,22 @@ def source_kernel(
     lambda2 : float
         Regularisation, 1 / SNR^2 of the amplitude.
     depth : float, optional
-        Exponent of the depth weighting.
+        Exponent of the depth weighting, see :func:`inverse_operator`.
 
     Returns
     -------
     xarray.DataArray, dims (component, channel)
-        Components as of ``head.gain``. Am per V (or T) for MNE and eLORETA, 1 per V (T) else.
+        Components as of ``head.gain``. Am per V (T, T/m) for MNE and eLORETA, 1 per V (T, T/m)
+        else; ``attrs["units"]`` says it.
 
     Raises
     ------
     InputError
-        If the method is unknown or lambda2 is not positive.
+        If the method is unknown, lambda2 is not positive, head or covariance lack a channel, the
+        covariance is none, or the depth weighting is not possible.
     """
-    if method not in get_args(Method):
-        raise InputError(f"No method {method!r}: choose one of {', '.join(get_args(Method))}.")
-    if not lambda2 > 0:
-        raise InputError(f"lambda2 must be positive, not {lambda2}.")
+    _check_method(method)
+    _check_positive("lambda2", lambda2)
     mixed = head.sources.free.any() and not head.sources.free.all()
     find = _mixed_kernel if mixed else _mne_kernel
     return _labelled(head, info, find(head, info, noise_cov, method, lambda2, depth), method)
@@ -168,6 +200,8 @@ def choose_lambda2(
 
     from nmm_infer.inverse.tensor import lambda2_by_gcv
 
+    if set(data.dims) != {"channel", "time"}:
+        raise InputError(f"data: dimensions channel and time are needed, not {data.dims}.")
     seen = _seen(head, info, noise_cov)
     values = seen.operator(data.transpose("channel", "time")).values.astype(float)
     chosen = lambda2_by_gcv(seen.gain, seen.noise, torch.from_numpy(values), n_orient=seen.n_orient)
@@ -205,6 +239,13 @@ def lcmv_kernel(
     ----------
     Van Veen et al. (1997), IEEE Trans. Biomed. Eng. 44:867-880.
     """
+    if weight_norm not in (None, "unit-noise-gain", "nai"):
+        raise InputError(f"weight_norm is 'unit-noise-gain', 'nai' or None, not {weight_norm!r}.")
+    if not (is_number(regularisation) and regularisation >= 0):
+        raise InputError(f"regularisation must be 0 or more, not {regularisation!r}.")
+    _check_head(head, info)
+    data_cov = checked_covariance(data_cov, info, "data covariance")
+    noise_cov = checked_covariance(noise_cov, info)
     free = bool(head.sources.free.all())
     if head.sources.free.any() and not free:
         raise InputError("The beamformer needs sources that are all fixed or all free.")
@@ -216,6 +257,24 @@ def lcmv_kernel(
     estimate = mne.beamformer.apply_lcmv(unit, filters, verbose="error")
     method = "LCMV" if weight_norm is None else f"LCMV, {weight_norm}"
     return _labelled(head, info, estimate.data.reshape(-1, len(info["ch_names"])), method)
+
+
+def _check_method(method: str) -> None:
+    if method not in get_args(Method):
+        raise InputError(f"No method {method!r}: choose one of {', '.join(get_args(Method))}.")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (is_number(value) and value > 0):
+        raise InputError(f"{name} must be positive and finite, not {value!r}.")
+
+
+def _check_head(head: Head, info: mne.Info) -> None:
+    missing = [name for name in info["ch_names"] if name not in head.channels]
+    if missing:
+        raise InputError(
+            f"The head lacks channel(s) {', '.join(missing[:5])}: make it for the channels of info."
+        )
 
 
 def _unit_signals(info: mne.Info) -> mne.EvokedArray:
@@ -275,6 +334,7 @@ def _seen(head: Head, info: mne.Info, noise_cov: mne.Covariance) -> _Seen:
     """Prepare the tensor form; where some sources are free, all have three components."""
     import torch
 
+    _check_head(head, info)
     sources, operator = head.sources, reference(info)
     gain = operator(head.gain).values * 1e9
     if sources.free.any():
@@ -284,7 +344,7 @@ def _seen(head: Head, info: mne.Info, noise_cov: mne.Covariance) -> _Seen:
         vectors[:, fixed] = gain[:, fixed[component]][:, :, np.newaxis] * sources.normals[fixed]
         vectors[:, sources.free] = gain[:, sources.free[component]].reshape(len(gain), -1, 3)
         gain = vectors.reshape(len(gain), -1)
-    picked = noise_cov.copy().pick_channels(info.ch_names, ordered=True)
+    picked = checked_covariance(noise_cov, info)
     noise = np.diag(picked.data) if picked.data.ndim == 1 else picked.data
     return _Seen(
         torch.from_numpy(np.ascontiguousarray(gain)),
@@ -296,12 +356,17 @@ def _seen(head: Head, info: mne.Info, noise_cov: mne.Covariance) -> _Seen:
 
 def _labelled(head: Head, info: mne.Info, data: NDArray[np.float64], method: str) -> xr.DataArray:
     unit = "A*m" if method in (*MOMENTS, "LCMV") else "1"
+    kinds = sorted(info.get_channel_types(unique=True))
+    units = ", ".join(f"{unit}/{_UNITS.get(kind, kind)}" for kind in kinds)
     return xr.DataArray(
         data,
         dims=("component", "channel"),
         coords={**head.sources.components.coords, "channel": list(info.ch_names)},
         name="kernel",
-        attrs={"units": f"{unit}/V", "method": method},
+        attrs={
+            "units": units,
+            "method": method,
+        },
     )
 
 
@@ -312,10 +377,10 @@ class RegionOperators:
     Parameters
     ----------
     course : xarray.DataArray, dims (region, channel)
-        Region time courses per V: in Am per V for eLORETA, 1 per V for sLORETA.
+        Region time courses per V (T for MEG): in Am per V for eLORETA, 1 per V for sLORETA.
     power : xarray.DataArray, dims (region, channel, other_channel)
         Mean source power over the vertices of a region: ``trace(power[r] @ covariance)`` with
-        the covariance of the sensors in V^2.
+        the covariance of the sensors in V^2 (T^2).
     """
 
     course: xr.DataArray
@@ -352,6 +417,7 @@ def region_operators(
     RegionOperators
         Both maps, with names.
     """
+    _check_positive("snr", snr)
     kernel = source_kernel(head, info, noise_cov, method, 1.0 / snr**2)
     values, component = kernel.values, kernel.coords["source"].values
     first = np.searchsorted(component, np.arange(len(head.sources)))
@@ -381,7 +447,7 @@ def region_operators(
             np.stack(power),
             dims=("region", "channel", "other_channel"),
             coords=coords,
-            attrs={"units": f"({unit.removesuffix('/V')}/V)**2", "method": method},
+            attrs={"units": f"({unit})**2", "method": method},
         ),
     )
 

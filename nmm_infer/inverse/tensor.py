@@ -10,6 +10,7 @@ reference and projections.
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -541,7 +542,7 @@ def _whitener(covariance: Tensor, given: Tensor, rank: int | None) -> tuple[Tens
     if rank is None:
         keep = values > n * spacing * top
     else:
-        if not 1 <= rank <= n:
+        if not isinstance(rank, Integral) or not 1 <= rank <= n:
             raise InputError(f"rank must be between 1 and the {n} channels, not {rank}")
         keep = (torch.arange(n, device=values.device) >= n - rank).expand_as(values)
         bad = (keep & (values <= n * torch.finfo(torch.float64).eps * top)).any(-1)
@@ -583,6 +584,8 @@ def _matrix(name: str, matrix: Tensor) -> Tensor:
 
 def _double(name: str, values: Tensor, n_dims: int) -> Tensor:
     """Return a tensor in float64, or say that it has too few dimensions or a value amiss."""
+    if not isinstance(values, Tensor):
+        raise InputError(f"{name} must be a torch.Tensor, not {type(values).__name__}")
     if values.ndim < n_dims or not values.numel():
         raise InputError(
             f"{name} must have at least {n_dims} dimensions and a value, not shape "

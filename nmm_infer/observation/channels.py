@@ -81,8 +81,14 @@ def choose_channels(
     Raises
     ------
     InputError
-        If fewer than :data:`MIN_CHANNELS` good channels remain.
+        If the recording is none or has no epochs, or fewer than :data:`MIN_CHANNELS` good channels
+        remain.
     """
+    if not isinstance(recording, mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked):
+        raise InputError(
+            f"the recording is of type {type(recording).__name__}: give a Raw, Epochs or Evoked "
+            "of MNE, from a file by read_recording"
+        )
     notes: list[str] = []
 
     def say(names: list[str], done: str, why: str, level: int = logging.WARNING) -> None:
@@ -98,6 +104,8 @@ def choose_channels(
     say(named, "Left out", why, logging.INFO)
     left = [name for name in left if name not in named]
     data = recording.copy().load_data() if not isinstance(recording, mne.Evoked) else recording
+    if isinstance(data, mne.BaseEpochs) and not len(data):
+        raise InputError("there are no epochs left: none was cut, or all were rejected")
     reasons = _bad_channels(data, left, types)
     mending = bads == "interpolate"
     done = "Interpolated" if mending else "Left out"

@@ -80,6 +80,11 @@ class Observer:
         operator: SensorOperator | None = None,
         seed: int = 0,
     ) -> None:
+        if noise.sfreq is not None and not np.isclose(noise.sfreq, protocol.sfreq):
+            raise InputError(
+                f"the noise is sampled at {noise.sfreq:g} Hz, the protocol at {protocol.sfreq:g} "
+                "Hz: make the noise at the protocol's rate"
+            )
         self.head = head
         self.noise = noise
         self.protocol = protocol

@@ -57,7 +57,8 @@ def observe(
     protocol : EvokedProtocol or SpontaneousProtocol
         The steps.
     events : str, optional
-        Which events to average over; needed for a Raw and an evoked protocol.
+        Which events to average over; needed for a Raw and an evoked protocol. Of an Evoked, its
+        comment.
     head : Head or HeadSettings, optional
         Forward model that covers the channels, or what the template head departs in; the template
         head without.
@@ -75,6 +76,13 @@ def observe(
     InputError
         If the recording cannot go through the protocol; the message says why.
     """
+    if head is not None and not isinstance(head, Head | HeadSettings):
+        raise InputError(f"head is {head!r}: give a Head, HeadSettings, or nothing")
+    if events is not None and not isinstance(protocol, EvokedProtocol):
+        raise InputError(
+            f"events {events!r} were named, but the protocol is spontaneous: leave them out, or "
+            "take an evoked protocol"
+        )
     found = None
     if isinstance(protocol, EvokedProtocol) and isinstance(recording, mne.io.BaseRaw):
         if events is None:
@@ -208,9 +216,16 @@ def _evoked(
                     f"no event {events!r} in the epochs; present: {', '.join(recording.event_id)}"
                 )
             recording = recording[events]
+        elif events is not None and events != recording.comment:
+            raise InputError(
+                f"the average is of {recording.comment!r}, not of {events!r}: leave events out, or "
+                "give another average"
+            )
         epochs = recording
     band = _band(recording, protocol)
     averages = epochs.nave if isinstance(epochs, mne.Evoked) else len(epochs)
+    if averages < 1:
+        raise InputError(f"nave of the average is {averages:g}: set it to the number of trials")
     trials = epochs.data[None] if isinstance(epochs, mne.Evoked) else epochs.get_data()
     sfreq, start, stop = epochs.info["sfreq"], epochs.times[0], epochs.times[-1]
     tolerance = 1 / sfreq
@@ -222,6 +237,7 @@ def _evoked(
     if not isinstance(recording, mne.io.BaseRaw):
         trials = bandpass(trials, sfreq, None, protocol.h_freq)
         notes.append(f"Epochs and averages keep their own high-pass filter ({band[0]:g} Hz).")
+    notes += _without_notch(recording, protocol)
     step = 1 / protocol.sfreq
     early = max(start, -protocol.noise_window)
     baseline_times = np.arange(np.ceil(early / step - 1e-9), 1) * step
@@ -291,6 +307,7 @@ def _spontaneous(recording: Recording, protocol: SpontaneousProtocol) -> _Steps:
     notes = (
         f"Used {protocol.n_windows} of {len(epochs)} windows of {protocol.window:g} s "
         f"({len(epochs) - len(values)} rejected).",
+        *_without_notch(recording, protocol),
     )
     return _Steps(windows[begin : begin + protocol.n_windows], None, 1, 1, band, notes)
 
@@ -301,6 +318,20 @@ def _filter(recording: mne.io.BaseRaw, protocol: Protocol) -> None:
     if len(lines):
         recording.notch_filter(lines, verbose="error")
     recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+
+
+def _without_notch(recording: Recording, protocol: Protocol) -> list[str]:
+    """Say why the notch filter was not applied, if it was not."""
+    sfreq = recording.info["sfreq"]
+    if protocol.notch is None:
+        return []
+    if not isinstance(recording, mne.io.BaseRaw):
+        why = "epochs and averages are too short for it; filter before cutting them"
+    elif not len(line_harmonics(protocol.notch, sfreq)):
+        why = f"the recording is sampled at {sfreq:g} Hz"
+    else:
+        return []
+    return [f"No notch filter of {protocol.notch:g} Hz was applied: {why}."]
 
 
 def _quiet(values: NDArray[np.float64], types: list[str], protocol: Protocol) -> NDArray[np.bool_]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nmm_infer.inverse import MOMENTS
 
@@ -18,7 +18,7 @@ MAX_STEPS = 150
 class _Steps(BaseModel):
     """Steps that every protocol has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sensors: Literal["auto", "eeg", "meg"] = Field(
         "auto", description="channels that are used; `auto` takes EEG where there is any, else MEG"
@@ -32,16 +32,22 @@ class _Steps(BaseModel):
         "regions do not depend on it",
     )
     notch: float | None = Field(
-        None, gt=0, description="line frequency that is filtered out with its harmonics, Hz"
+        None, ge=10, description="line frequency that is filtered out with its harmonics, Hz"
     )
     l_freq: float = Field(0.5, gt=0, description="lower edge of the pass band, Hz")
     h_freq: float = Field(30.0, gt=0, description="upper edge of the pass band, Hz")
     sfreq: float = Field(100.0, gt=0, description="sampling rate after resampling, Hz")
     reject: float | None = Field(
-        150.0, gt=0, description="an epoch with a larger peak-to-peak value of EEG is left out, uV"
+        150.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="an epoch with a larger peak-to-peak value of EEG is left out, uV",
     )
     reject_meg: float | None = Field(
-        4000.0, gt=0, description="the same for MEG, fT (magnetometers) and fT/cm (gradiometers)"
+        4000.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="the same for MEG, fT (magnetometers) and fT/cm (gradiometers)",
     )
     inverse: Literal["MNE", "dSPM", "sLORETA", "eLORETA"] = Field(
         "eLORETA", description="linear inverse that projects sensors to regions"
@@ -59,6 +65,13 @@ class _Steps(BaseModel):
         limits = {"eeg": (self.reject, 1e-6), "mag": (self.reject_meg, 1e-15)}
         limits["grad"] = (self.reject_meg, 1e-13)
         return {kind: value * unit for kind, (value, unit) in limits.items() if value is not None}
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _check_reference(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("average", "none"):
+            raise ValueError(f'give "average", "none", or names of channels in a list: ["{value}"]')
+        return value
 
     @model_validator(mode="after")
     def _check_band(self) -> _Steps:
@@ -102,6 +115,13 @@ class EvokedProtocol(_Steps):
             raise ValueError(
                 f"baseline: no sample lies between {self.baseline[0]} and {self.baseline[1]} s"
             )
+        if self.baseline is not None:
+            step, (start, stop) = 1 / self.sfreq, self.baseline
+            if start <= self.tmin - step or stop >= self.tmax + step:
+                raise ValueError(
+                    f"baseline: {start} to {stop} s is not within the window, {self.tmin} to "
+                    f"{self.tmax} s: move tmin or the baseline"
+                )
         return self
 
     @property
@@ -152,7 +172,10 @@ class SpontaneousProtocol(_Steps):
         8.0, gt=0, description="length of the stretch that one observation covers, s"
     )
     reject: float | None = Field(
-        200.0, gt=0, description="a window with a larger peak-to-peak value of EEG is left out, uV"
+        200.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="a window with a larger peak-to-peak value of EEG is left out, uV",
     )
 
     @model_validator(mode="after")

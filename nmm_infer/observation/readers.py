@@ -91,7 +91,7 @@ def _check_brainvision_length(path: Path) -> None:
 
 
 def read_recording(
-    path: str | Path, **entities: str | None
+    path: str | Path, *, events: str | None = None, **entities: str | None
 ) -> mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked:
     """Read a recording.
 
@@ -100,6 +100,9 @@ def read_recording(
     path : path
         A file that MNE reads: ``.fif`` (raw, ``-epo.fif`` or ``-ave.fif``), ``.set``, ``.edf``,
         ``.bdf`` or ``.vhdr``; or the top folder of a BIDS dataset.
+    events : str, optional
+        Which average of an ``-ave.fif`` file, by its comment; needed where there are several. Those
+        of other recordings are chosen by :func:`observe`.
     **entities
         Which recording of a BIDS dataset (``subject="01"``, ``task="rest"`` ...): see
         :func:`read_bids`.
@@ -112,8 +115,8 @@ def read_recording(
     Raises
     ------
     InputError
-        If the file is missing, unreadable or cut off, or a BIDS dataset has not one recording that
-        fits.
+        If the file is missing, unreadable or cut off, or holds not one average or, as a BIDS
+        dataset, not one recording that fits; the message lists those present.
     """
     path = Path(path)
     if not path.exists():
@@ -138,8 +141,19 @@ def read_recording(
         if name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz")):
             return mne.read_epochs(path, preload=True, verbose="error")
         if name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz")):
-            return mne.read_evokeds(path, condition=0, verbose="error")
+            return _choose_average(path, mne.read_evokeds(path, verbose="error"), events)
         return mne.io.read_raw(path, preload=True, verbose="error")
+
+
+def _choose_average(path: Path, averages: list[mne.Evoked], comment: str | None) -> mne.Evoked:
+    """Choose one average of a file; standard errors are none."""
+    averages = [one for one in averages if one.kind == "average"]
+    fitting = [one for one in averages if comment is None or one.comment == comment]
+    if len(fitting) != 1:
+        listed = ", ".join(repr(one.comment) for one in averages) or "none at all"
+        asked = "say which by events" if comment is None else f"{len(fitting)} are of {comment!r}"
+        raise InputError(f"{path}: averages in it: {listed}; {asked}")
+    return fitting[0]
 
 
 def find_events(raw: mne.io.BaseRaw, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
+from nmm_infer.observation._checks import check_whole
 from nmm_infer.scenarios.waveforms import SEIZURE, WaveformTask
 
 __all__ = ["Bank", "Norm", "Picks"]
@@ -141,6 +142,7 @@ class Bank:
         -------
         Bank
         """
+        check_whole("n", n, 1)
         names = [kinds] if isinstance(kinds, str) else kinds
         names = [one for name in names for one in (SEIZURE if name == "seizure" else (name,))]
         tasks = [WaveformTask(name, seed, stream, duration, sfreq) for name in names]
@@ -175,6 +177,7 @@ class Bank:
 
     def check(self, n_times: int) -> None:
         """Refuse windows that cannot be cut from the runs."""
+        check_whole("n_times", n_times, 1)
         if not 2 <= n_times <= self.n_samples:
             raise InputError(
                 f"windows of {n_times} samples cannot be cut from runs of {self.n_samples}: take 2 "

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Variable
 from nmm_infer.errors import InputError
+from nmm_infer.observation._checks import pair
 from nmm_infer.scenarios.truth import ActiveSource, Draw, Spread
 
 __all__ = ["Patches"]
@@ -238,8 +239,8 @@ class _Grower:
 
 def check_count(what: str, counts: tuple[int, int]) -> None:
     """Refuse numbers of sources that make no sense."""
-    low, high = counts
-    if low != int(low) or high != int(high) or not 1 <= low <= high:
+    low, high = pair(f"n_sources of {what}", counts)
+    if not (low.is_integer() and high.is_integer() and 1 <= low <= high):
         raise InputError(
             f"n_sources of {what} is {counts}: give the fewest (1 or more) and the most, whole "
             "numbers"
@@ -248,7 +249,7 @@ def check_count(what: str, counts: tuple[int, int]) -> None:
 
 def check_range(name: str, values: tuple[float, float], unit: str) -> None:
     """Refuse a range of positive numbers that is empty."""
-    low, high = values
+    low, high = pair(name, values)
     if not (np.isfinite([low, high]).all() and 0 < low <= high):
         raise InputError(
             f"{name} is {low:g} to {high:g} {unit}: give a lower bound above 0 and an upper one "

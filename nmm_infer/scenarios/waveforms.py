@@ -18,6 +18,7 @@ from nmm_infer.campaign import DIVERGED, OK, PriorDesign, Variable
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model
 from nmm_infer.models.wendling import ACTIVITY
+from nmm_infer.observation._checks import check_whole
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.simulation import Clock, Volley, integrate
 from nmm_infer.simulation.precision import digest
@@ -185,6 +186,7 @@ class WaveformTask:
     def __post_init__(self) -> None:
         if self.kind not in WAVEFORMS:
             raise InputError(f"no waveform {self.kind!r}; there are {', '.join(WAVEFORMS)}")
+        check_whole("seed", self.seed, 0)
         if not (np.isfinite(self.sfreq) and self.sfreq >= _LEAST_SFREQ):
             raise InputError(
                 f"a sampling rate of {self.sfreq:g} Hz is too low: rhythms of up to 40 Hz need "

@@ -18,7 +18,9 @@ from nmm_infer import _random
 from nmm_infer._threads import n_threads
 from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.errors import InputError
+from nmm_infer.observation._checks import check_whole, pair
 from nmm_infer.observation.noise import NoiseSource, snr_db
+from nmm_infer.observation.noise.mixture import sampling_rates
 from nmm_infer.scenarios.bank import Bank, Norm, Picks, scaled
 from nmm_infer.scenarios.truth import ActiveSource, Draw, Scenario, Truth
 
@@ -101,8 +103,8 @@ class Windows:
     correlation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError(f"n is {self.n}: give the number of windows, 1 or more")
+        for name, least in (("n", 1), ("n_times", 1), ("seed", 0)):
+            check_whole(name, getattr(self, name), least)
         if not 0 <= self.correlation <= 1:
             raise InputError(f"correlation is {self.correlation:g}: it is between 0 and 1")
         if self.bank is not None:
@@ -114,7 +116,7 @@ class Windows:
         if self.norm not in ("peak", "rms"):
             raise InputError(f"norm is 'peak' or 'rms', not {self.norm!r}")
         if self.snr_db is not None:
-            self._check_snr(*self.snr_db)
+            self._check_snr(*pair("snr_db", self.snr_db))
         if self.noise is not None:
             self._check_noise(self.noise)
         _ = self._gain, self._draw
@@ -134,12 +136,7 @@ class Windows:
                 f"the noise lacks channel(s) {', '.join(missing[:5])}: make it for the channels of "
                 "the head"
             )
-        rates = {
-            float(part.info["sfreq"])
-            for part in (noise, *getattr(noise, "parts", ()))
-            if hasattr(part, "info")
-        }
-        for rate in rates:
+        for rate in sampling_rates(noise):
             if self.bank is not None and not np.isclose(rate, self.bank.sfreq, rtol=1e-6):
                 raise InputError(
                     f"the bank is sampled at {self.bank.sfreq:g} Hz, the noise at {rate:g} Hz: "

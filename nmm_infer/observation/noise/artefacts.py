@@ -19,6 +19,7 @@ from scipy.special import eval_legendre
 from scipy.stats import poisson
 
 from nmm_infer.errors import InputError
+from nmm_infer.observation._checks import pair
 from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 from nmm_infer.observation.noise.gaussian import _root
 
@@ -96,6 +97,8 @@ class LineNoise(_Artefact):
         super().__post_init__()
         _positive("line noise", frequency=self.frequency, smoothness=self.smoothness)
         _positive("line noise", harmonics=self.harmonics)
+        if not (np.isfinite(self.decay) and self.decay >= 0):
+            raise InputError(f"decay of line noise is {self.decay:g}: it must be 0 or more")
         if self.frequency >= self.sfreq / 2:
             raise InputError(
                 f"line noise of {self.frequency:g} Hz does not exist in data sampled at "
@@ -107,7 +110,7 @@ class LineNoise(_Artefact):
         """Draw line noise, shape (n, channel, n_times), in V (MEG: T, T/m)."""
         order = np.arange(1, self.harmonics + 1)
         order = order[order * self.frequency < self.sfreq / 2]
-        amplitude = order**-self.decay
+        amplitude = order ** -float(self.decay)
         amplitude *= np.sqrt(2 / (amplitude**2).sum())  # a wave of mean square 1
         phase = rng.uniform(0, 2 * np.pi, (n, len(order), 1))
         angle = 2 * np.pi * self.frequency / self.sfreq * order[:, None] * np.arange(n_times)
@@ -263,7 +266,9 @@ class SlowDrifts(_Artefact):
         _ = self._levels
         if self.degree is not None:
             _positive("slow drifts", degree=self.degree)
-        low, high = self.band
+        if not np.isfinite(self.exponent):
+            raise InputError(f"exponent of slow drifts is {self.exponent:g}: it must be finite")
+        low, high = pair("band", self.band)
         if not 0 < low < high < self.sfreq / 2:
             raise InputError(
                 f"the band of slow drifts is {low:g} to {high:g} Hz: it must begin above 0 and end "

@@ -36,7 +36,7 @@ class BrainBackground:
     Raises
     ------
     InputError
-        If sampling rates, regions, channels or units do not match, or a signal is not finite.
+        If sampling rates, regions, channels or units do not match, or a number is not finite.
 
     Notes
     -----
@@ -73,6 +73,8 @@ class BrainBackground:
         lacking = sorted(set(self.channels) - set(self.leadfield["channel"].values))
         if lacking:
             raise InputError(f"the lead field lacks channel(s) {', '.join(lacking)}")
+        if not np.isfinite(self.leadfield.values).all():
+            raise InputError("the lead field holds NaN or infinite values: compute it again")
         ours, theirs = (set(a["region"].values) for a in (self.leadfield, self.signals))
         if ours != theirs:
             odd = sorted(str(region) for region in ours ^ theirs)

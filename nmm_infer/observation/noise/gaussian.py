@@ -15,6 +15,7 @@ from scipy.special import boxcox
 
 from nmm_infer.anatomy.sensors import SensorOperator, reference
 from nmm_infer.errors import InputError
+from nmm_infer.observation._checks import check_whole, pair
 from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 
 __all__ = [
@@ -65,12 +66,15 @@ class Noise:
         Correlation in time at lags 0, 1, ... of the protocol's samples; 1 at lag 0.
     source : str
         Where it was estimated.
+    sfreq : float, optional
+        Sampling rate in Hz that the lags are for; none where it does not matter (white noise).
     """
 
     channels: tuple[str, ...]
     spatial: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
     source: str
+    sfreq: float | None = None
 
     def covariance(self, n_samples: int = 1) -> mne.Covariance:
         """Return the spatial covariance as MNE knows it."""
@@ -80,6 +84,12 @@ class Noise:
 
     def through(self, operator: SensorOperator) -> Noise:
         """Return the noise after a sensor operator: referenced, interpolated, whitened."""
+        missing = [name for name in operator.inputs if name not in self.channels]
+        if missing:
+            raise InputError(
+                f"the noise lacks channel(s) {', '.join(missing[:5])}, which the sensor operator "
+                "needs: make both for the same channels"
+            )
         rows = [self.channels.index(name) for name in operator.inputs]
         spatial = operator.covariance(self.spatial[np.ix_(rows, rows)])
         return replace(self, channels=operator.outputs, spatial=spatial)
@@ -144,7 +154,7 @@ def noise_from_baseline(
     baseline : numpy.ndarray, shape (segment, channel, time)
         Pre-stimulus data after reference, filter and resampling, in V.
     info : mne.Info
-        Channels of the data.
+        Channels of the data, and their sampling rate.
     n_averages : int
         How many trials the observation averages over a segment (1 if the segments are averages
         themselves).
@@ -160,7 +170,25 @@ def noise_from_baseline(
         Covariance: Ledoit-Wolf shrinkage (:func:`mne.compute_covariance`), divided by
         ``n_averages``. Autocorrelation: pooled over channels and segments, continued by an
         autoregressive model of order 5 (Yule-Walker).
+
+    Raises
+    ------
+    InputError
+        If the baseline has other channels, is flat or not finite, or a number is not possible.
     """
+    baseline = np.asarray(baseline, dtype=float)
+    types = np.array(channel_types(info))
+    if baseline.ndim != 3 or baseline.shape[1] != len(types) or not baseline.size:
+        raise InputError(
+            f"the baseline has shape {baseline.shape}, not (segment, {len(types)} channels, time)"
+        )
+    if not np.isfinite(baseline).all():
+        raise InputError("the baseline holds NaN or infinite values: leave such segments out")
+    flat = sorted({str(kind) for kind in types if baseline[:, types == kind].std() == 0})
+    if flat:
+        raise InputError(f"the baseline of all {', '.join(flat)} channels is flat: it has no noise")
+    _check_averages(n_averages)
+    check_whole("n_lags", n_lags, 1)
     operator = reference(info) if operator is None else operator
     epochs = mne.EpochsArray(baseline, info.copy(), tmin=0.0, baseline=None, verbose="error")
     covariance = mne.compute_covariance(
@@ -169,8 +197,9 @@ def noise_from_baseline(
     noise = Noise(
         tuple(covariance.ch_names),
         covariance.data / n_averages,
-        _autoregressive(_autocovariance(baseline, channel_types(info)), n_lags),
+        _autoregressive(_autocovariance(baseline, types.tolist()), n_lags),
         f"baseline of the recording ({len(baseline)} segments, averaged over {n_averages})",
+        float(info["sfreq"]),
     )
     return noise.through(operator)
 
@@ -221,7 +250,15 @@ def noise_from_level(
     -------
     Noise
         The noise after the average reference of EEG; MEG has none.
+
+    Raises
+    ------
+    InputError
+        If a position is unknown, ``correlation_length`` is not above 0, or for the reasons of
+        :func:`power_law_noise`.
     """
+    if not (np.isfinite(correlation_length) and correlation_length > 0):
+        raise InputError(f"correlation_length is {correlation_length:g} m: it must be above 0")
     coloured = power_law_noise(info, level, n_lags, sfreq, band, exponent=exponent)
     types, places = np.array(channel_types(info)), positions(info)
     correlation = np.exp(-squareform(pdist(places)) / correlation_length)
@@ -255,6 +292,7 @@ def white_noise(info: mne.Info, level: Level, n_lags: int) -> Noise:
         If a level is missing or negative, or one level is given for channels of different units.
     """
     deviation = levels(info, level)
+    check_whole("n_lags", n_lags, 1)
     return Noise(
         tuple(info.ch_names), np.diag(deviation**2), _white(n_lags), _given(deviation, "white")
     )
@@ -274,11 +312,11 @@ def power_law_noise(
     Parameters
     ----------
     info : mne.Info
-        EEG and MEG channels.
+        EEG and MEG channels; its sampling rate does not count.
     level : float, dict or numpy.ndarray
         Standard deviation of a channel, as in :func:`white_noise`.
     n_lags, sfreq : int, float
-        Length of the longest sequence and its sampling rate in Hz.
+        Length of the longest sequence and its sampling rate in Hz, which the noise keeps.
     band : tuple of float
         Pass band in Hz, above 0 and at most half the sampling rate: the noise has no power
         outside it.
@@ -295,9 +333,12 @@ def power_law_noise(
     Raises
     ------
     InputError
-        If the band is impossible, or for the reasons of :func:`white_noise`.
+        If the band or the exponent is impossible, or for the reasons of :func:`white_noise`.
     """
-    low, high = band
+    low, high = pair("band", band)
+    check_whole("n_lags", n_lags, 1)
+    if not np.isfinite(exponent):
+        raise InputError(f"the exponent of power-law noise is {exponent:g}: it must be finite")
     if not 0 < low < high <= sfreq / 2:
         raise InputError(
             f"the band is {low:g} to {high:g} Hz: it must begin above 0 and end at or below half "
@@ -314,6 +355,7 @@ def power_law_noise(
         np.diag(deviation**2),
         autocovariance / autocovariance[0],
         _given(deviation, f"1/f^{exponent:g}"),
+        float(sfreq),
     )
 
 
@@ -332,7 +374,7 @@ def noise_from_covariance(
     covariance : mne.Covariance
         Full or diagonal, of any rank, in V^2 (MEG: T^2, T^2/m^2). It may hold more channels.
     info : mne.Info
-        EEG and MEG channels, matched by name.
+        EEG and MEG channels, matched by name; with an autocorrelation, its sampling rate too.
     n_lags : int
         Length of the longest sequence that will be drawn.
     autocorrelation : numpy.ndarray, shape (lag,), optional
@@ -348,8 +390,11 @@ def noise_from_covariance(
     Raises
     ------
     InputError
-        If the covariance lacks channels or is none, or the autocorrelation is too short.
+        If the covariance lacks channels or is none, the autocorrelation is too short or none, or a
+        number is not possible.
     """
+    _check_averages(n_averages)
+    check_whole("n_lags", n_lags, 1)
     missing = [name for name in info.ch_names if name not in covariance.ch_names]
     if missing:
         raise InputError(f"the noise covariance lacks channel(s) {', '.join(missing)}")
@@ -358,25 +403,40 @@ def noise_from_covariance(
     spatial = np.diag(data[order]) if data.ndim == 1 else data[np.ix_(order, order)]
     level = np.sqrt(np.clip(np.diag(spatial), 0, None))
     scale = np.where(level > 0, level, 1.0)
-    smallest = np.linalg.eigvalsh(spatial / np.outer(scale, scale)).min()
-    if not np.isfinite(spatial).all() or (np.diag(spatial) < 0).any() or smallest < -1e-6:
+    scaled = spatial / np.outer(scale, scale)
+    if (
+        not np.isfinite(spatial).all()
+        or (np.diag(spatial) < 0).any()
+        or not np.allclose(scaled, scaled.T, rtol=0, atol=1e-6)
+        or np.linalg.eigvalsh(scaled).min() < -1e-6
+    ):
         raise InputError(
-            "the noise covariance is not finite or has negative eigenvalues: compute it again, "
-            "for example with mne.compute_covariance(..., method='shrunk')"
+            "the noise covariance is not finite, not symmetric or has negative eigenvalues: "
+            "compute it again, for example with mne.compute_covariance(..., method='shrunk')"
         )
+    sfreq = None if autocorrelation is None else float(info["sfreq"])
     if autocorrelation is None:
         autocorrelation = _white(n_lags)
     elif len(autocorrelation) < n_lags or not np.isclose(autocorrelation[0], 1.0):
         raise InputError(
             f"the autocorrelation has {len(autocorrelation)} lags and begins with "
-            f"{autocorrelation[0]:g}: it needs {n_lags} and must begin with 1"
+            f"{', '.join(f'{r:g}' for r in autocorrelation[:1]) or 'none'}: it needs {n_lags} and "
+            "must begin with 1"
         )
+    elif not (np.abs(autocorrelation) <= 1 + 1e-6).all():
+        raise InputError("the autocorrelation is NaN or beyond -1 to 1 at a lag: divide by lag 0")
     return Noise(
         tuple(info.ch_names),
         spatial / n_averages,
         np.asarray(autocorrelation, dtype=float)[:n_lags],
         "given covariance",
+        sfreq,
     )
+
+
+def _check_averages(n_averages: float) -> None:
+    if not (np.isfinite(n_averages) and n_averages > 0):
+        raise InputError(f"n_averages is {n_averages:g}: give the number of trials, 1 or more")
 
 
 def _white(n_lags: int) -> NDArray[np.float64]:

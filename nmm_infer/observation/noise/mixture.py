@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 
-__all__ = ["Mixture", "NoiseSource"]
+__all__ = ["Mixture", "NoiseSource", "sampling_rates"]
 
 
 @runtime_checkable
@@ -23,6 +23,17 @@ class NoiseSource(Protocol):
 
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw noise, shape (n, channel, n_times), in the channels' units."""
+
+
+def sampling_rates(noise: NoiseSource) -> list[float]:
+    """Return the different sampling rates in Hz that noise is made for; white noise has none."""
+    rates = [rate for part in getattr(noise, "parts", ()) for rate in sampling_rates(part)]
+    own = getattr(noise, "sfreq", None)
+    if own is None and hasattr(noise, "info"):
+        own = noise.info["sfreq"]
+    if own is not None:
+        rates.append(float(own))
+    return sorted({round(rate, 4) for rate in rates})
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +56,8 @@ class Mixture:
     Raises
     ------
     InputError
-        If channels, types or sampling rates differ, or the shares are not those of a whole.
+        If channels, types or sampling rates differ, or the shares are not those of a whole, or
+        factors are not possible.
 
     Notes
     -----
@@ -80,18 +92,26 @@ class Mixture:
                 "the kinds of noise in a mixture have different channels: make all from one "
                 "mne.Info"
             )
-        infos = [part.info for part in self.parts if hasattr(part, "info")]
-        rates = sorted({float(info["sfreq"]) for info in infos})
+        rates = sampling_rates(self)
         if len(rates) > 1:
             raise InputError(
                 "the kinds of noise in a mixture are sampled at "
-                f"{', '.join(f'{rate:g}' for rate in rates)} Hz: make all from one mne.Info"
+                f"{', '.join(f'{rate:g}' for rate in rates)} Hz: make all at one rate"
             )
+        infos = [part.info for part in self.parts if hasattr(part, "info")]
         types = sorted({kind for info in infos for kind in info.get_channel_types(unique=True)})
         if len(types) > 1:
             raise InputError(
                 f"a mixture of channels of types {', '.join(types)} has no mean power, since their "
                 "units differ: make one mixture a type"
+            )
+        if self.factors is not None and (
+            len(self.factors) != len(self.parts)
+            or not (np.isfinite(self.factors).all() and min(self.factors) > 0)
+        ):
+            raise InputError(
+                f"the factors of a mixture are {self.factors}: give one above 0 for each of its "
+                f"{len(self.parts)} kinds, or take Mixture.calibrated"
             )
 
     @property

@@ -43,8 +43,10 @@ def snr_db(
     Raises
     ------
     InputError
-        If a signal or a noise is silent or not finite in its window, or the window is empty.
+        If a signal or a noise is silent or not finite in its window, the window is empty, or their
+        shapes do not go together.
     """
+    _check_alike(signal, noise)
     return np.asarray(
         10 * np.log10(_power(signal, window, "signal") / _power(noise, window, "noise"))
     )
@@ -78,11 +80,13 @@ def scale_to_snr(
     Raises
     ------
     InputError
-        If a signal or a noise is silent in its window. Sparse artefacts (blinks, pops) are silent
+        If the ratio is not finite, shapes do not go together, or a signal or a noise is silent in
+        its window. Sparse artefacts (blinks, pops) are silent
         in many windows, and no factor gives these a ratio: sample them with ``present=True``, or
         state the ratio over the whole draw by :func:`level_for_snr`.
     """
-    target = 10 ** (np.asarray(snr_db, dtype=float) / 10)
+    _check_alike(signal, noise)
+    target = _ratio(snr_db)
     factor = np.sqrt(_power(signal, window, "signal") / (_power(noise, window, "noise") * target))
     return np.asarray(
         noise * factor[..., None, None].astype(np.result_type(noise, np.float32)),
@@ -118,8 +122,10 @@ def level_for_snr(
     Raises
     ------
     InputError
-        If all signals or all windows of noise are silent.
+        If the ratio is not finite, the channels are not as many, or all signals or all windows of
+        noise are silent.
     """
+    target = float(_ratio(snr_db))
     power = {}
     for what, values in (("signal", signals), ("noise", noise)):
         power[what] = _squares(values, window, what).mean()
@@ -128,7 +134,37 @@ def level_for_snr(
                 f"the {what} is silent in the whole set, which has no signal-to-noise ratio: draw "
                 "more windows"
             )
-    return float(np.sqrt(power["signal"] / (power["noise"] * 10 ** (snr_db / 10))))
+    _check_channels(signals, noise)
+    return float(np.sqrt(power["signal"] / (power["noise"] * target)))
+
+
+def _ratio(snr_db: ArrayLike) -> NDArray[np.float64]:
+    """Return ratios of power from ratios in dB."""
+    ratio = np.asarray(snr_db, dtype=float)
+    if not np.isfinite(ratio).all():
+        raise InputError(f"snr_db is {ratio}: give finite numbers")
+    return np.asarray(10 ** (ratio / 10))
+
+
+def _check_channels(signal: NDArray[np.floating], noise: NDArray[np.floating]) -> None:
+    ours, theirs = np.shape(signal), np.shape(noise)
+    if ours[-2:-1] != theirs[-2:-1]:
+        raise InputError(
+            f"signal and noise have shapes {ours} and {theirs}: they need the same channels, in "
+            "the last dimension but one"
+        )
+
+
+def _check_alike(signal: NDArray[np.floating], noise: NDArray[np.floating]) -> None:
+    """Refuse signals and noise of other channels, or of windows that do not pair up."""
+    _check_channels(signal, noise)
+    ours, theirs = np.shape(signal), np.shape(noise)
+    try:
+        np.broadcast_shapes(ours[:-2], theirs[:-2])
+    except ValueError:
+        raise InputError(
+            f"signal and noise have shapes {ours} and {theirs}: give as many windows of both"
+        ) from None
 
 
 def _squares(values: NDArray[np.floating], window: Window | None, what: str) -> NDArray[np.float64]:
@@ -136,6 +172,10 @@ def _squares(values: NDArray[np.floating], window: Window | None, what: str) -> 
     values = np.asarray(values)
     if values.ndim < 2:
         raise InputError(f"the {what} has shape {values.shape}: it needs channel and time")
+    if isinstance(window, np.ndarray) and window.shape != values.shape[-1:]:
+        raise InputError(
+            f"the window has shape {window.shape}, but the {what} has {values.shape[-1]} samples"
+        )
     values = values if window is None else values[..., window]
     if values.size == 0:
         raise InputError(f"no sample of the {what} lies in the window: widen it")
