@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parameter", "Prior"]
 
-Distribution = Literal["uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"]
+Distribution = Literal["uniform", "loguniform", "normal", "lognormal", "signed_lognormal", "fixed"]
 
 #: Draws that share a random generator: any row is reached without drawing all before it.
 _BLOCK = 4096
@@ -41,11 +41,12 @@ class Parameter:
         Name in code and files, e.g. ``"A"``.
     unit : str
         Unit, e.g. ``"mV"``, ``"1/s"``; ``"1"`` for a dimensionless quantity.
-    distribution : {"uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"}
+    distribution : {"uniform", "loguniform", "normal", "lognormal", "signed_lognormal", "fixed"}
         Family of the marginal prior. ``signed_lognormal`` is a log-normal magnitude with a fair
         sign.
     low, high : float
-        ``uniform`` and ``loguniform``: the bounds. ``lognormal`` and ``signed_lognormal``: the
+        ``uniform`` and ``loguniform``: the bounds. ``normal``: mean and standard deviation.
+        ``lognormal`` and ``signed_lognormal``: the
         median magnitude and the geometric standard deviation. ``fixed``: the value (``high`` is
         not used).
     symbol : str
@@ -79,6 +80,8 @@ class Parameter:
             raise InputError(f"{where}: low must be below high, got {self.low} and {self.high}")
         if self.distribution == "loguniform" and self.low <= 0:
             raise InputError(f"{where}: a loguniform range must be positive, got low={self.low}")
+        if self.distribution == "normal" and self.high <= 0:
+            raise InputError(f"{where}: the standard deviation must be above 0, got {self.high}")
         if self.distribution in ("lognormal", "signed_lognormal") and (
             self.low <= 0 or self.high <= 1
         ):
@@ -99,6 +102,8 @@ class Parameter:
             return stats.uniform(self.low, self.high - self.low)
         if self.distribution == "loguniform":
             return stats.loguniform(self.low, self.high)
+        if self.distribution == "normal":
+            return stats.norm(self.low, self.high)
         return stats.lognorm(s=np.log(self.high), scale=self.low)
 
     def quantile(self, probability: ArrayLike) -> NDArray[np.float64]:
@@ -110,6 +115,8 @@ class Parameter:
             return np.asarray(self.low + (self.high - self.low) * u)
         if self.distribution == "loguniform":
             return np.asarray(np.exp(np.log(self.low) + np.log(self.high / self.low) * u))
+        if self.distribution == "normal":
+            return np.asarray(self.low + self.high * special.ndtri(u))
         if self.distribution == "lognormal":
             return np.asarray(self.low * np.exp(np.log(self.high) * special.ndtri(u)))
         tail = np.where(u < 0.5, 1 - 2 * u, 2 * u - 1)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mne
+
 from nmm_infer._progress import show_progress
+from nmm_infer.anatomy import patch_head, template_head
+from nmm_infer.anatomy.sensors import reference
 from nmm_infer.campaign import Campaign, PriorDesign, run
 from nmm_infer.errors import InputError
-from nmm_infer.observation import EvokedProtocol, Observation
-from nmm_infer.scenarios import NetworkTask
+from nmm_infer.observation import (
+    EvokedProtocol,
+    Noise,
+    NoiseLevels,
+    Observation,
+    Observer,
+    white_noise,
+)
+from nmm_infer.scenarios import ColumnTask, NetworkTask
 from nmm_infer.simulation import Clock
 from nmm_infer.study import Study
 
-__all__ = ["build_task", "simulate_campaign", "simulate_study"]
+__all__ = [
+    "build_task",
+    "column_observer",
+    "simulate_campaign",
+    "simulate_column",
+    "simulate_study",
+]
 
 
 def build_task(
@@ -23,8 +40,8 @@ def build_task(
     n_averages: int = 1,
     candidates: tuple[str, ...] | None = None,
     repeat: int | None = None,
-) -> NetworkTask:
-    """Return the simulations of a study.
+) -> NetworkTask | ColumnTask:
+    """Return the simulations of a study: of the network of all regions, or of one column.
 
     Parameters
     ----------
@@ -43,14 +60,16 @@ def build_task(
 
     Returns
     -------
-    NetworkTask
-        The network, its times and the prior, ready for a campaign.
+    NetworkTask or ColumnTask
+        What is simulated, its times and the prior, ready for a campaign.
 
     Raises
     ------
     InputError
         If the connectome lacks one of the regions.
     """
+    if study.column is not None:
+        return _column_task(study, stream)
     protocol = study.protocol
     connectome = study.build_connectome()
     known = connectome.coords["target"].values.tolist()
@@ -79,6 +98,39 @@ def build_task(
         seed=study.seed,
         stream=stream,
         repeat=repeat,
+        model_file=study.model_file,
+    )
+
+
+def _column_task(study: Study, stream: str) -> ColumnTask:
+    """Return the simulations of one column by itself."""
+    protocol, column = study.protocol, study.column
+    assert column is not None
+    if not isinstance(protocol, EvokedProtocol):
+        raise InputError('column: pulses belong to an evoked protocol (kind = "evoked")')
+    # At least four samples a period of the highest frequency, a whole number of them a second.
+    most = 1 / (4 * protocol.h_freq * column.step)
+    every = max(k for k in (1, 2, 4, 5, 8, 10, 20) if k <= max(most, 1))
+    margin = 4 * every * column.step + 0.1
+    first, last = float(protocol.times[0]), float(protocol.times[-1])
+    still = column.stratum == "stable"
+    settle = (0.0 if still else 3.0) if column.settle is None else column.settle
+    jitter = (0.0 if still else 1.0) if column.jitter is None else column.jitter
+    return ColumnTask(
+        model=study.model,
+        prior=study.build_prior(),
+        clock=Clock(first - margin, last + margin, column.step, every, settle),
+        region=str(study.build_connectome().coords["target"].values[0]),
+        stimulus=column.stimulus,
+        duration=column.duration,
+        trials=column.trials,
+        interval=column.interval,
+        rest=column.rest,
+        scheme=column.scheme,
+        stratum=column.stratum,
+        jitter=jitter,
+        seed=study.seed,
+        stream=stream,
         model_file=study.model_file,
     )
 
@@ -154,3 +206,102 @@ def simulate_study(
     design = PriorDesign(task.prior, n, seed=study.seed, stream="prior/simulation")
     with show_progress(progress):
         return run(task, design, store, scheduler=scheduler, description="Simulating")
+
+
+def column_observer(study: Study, noise: Noise | NoiseLevels | None = None) -> Observer:
+    """Return what sees the columns of a study: a patch of the template head, and noise.
+
+    Parameters
+    ----------
+    study : Study
+        A study of one column, whose protocol names the region.
+    noise : Noise or NoiseLevels, optional
+        Noise of the averaged response after reference; white noise of the study's level without.
+
+    Returns
+    -------
+    Observer
+        With the electrodes of the study's montage.
+
+    Raises
+    ------
+    InputError
+        If the study is not one of a column, or names no region.
+    """
+    column, region = study.column, study.protocol.region
+    if column is None or region is None:
+        raise InputError("a study of one column has a [column] table and names protocol.region")
+    info = column_info(study)
+    head = patch_head(template_head(info, settings=study.head), region, column.patch)
+    if noise is None:
+        noise = white_noise(info, 1e-6 * column.noise_level, study.protocol.n_steps)
+        noise = noise.through(reference(info))
+    return Observer(head, noise, study.protocol, info, seed=study.seed)
+
+
+def column_info(study: Study) -> mne.Info:
+    """Return the electrodes of a study of one column, at the protocol's sampling rate."""
+    assert study.column is not None
+    try:
+        montage = mne.channels.make_standard_montage(study.column.montage)
+    except ValueError as error:
+        raise InputError(f"column.montage: {str(error).splitlines()[0]}") from None
+    info = mne.create_info(montage.ch_names, study.protocol.sfreq, "eeg", verbose="error")
+    info.set_montage(montage, verbose="error")
+    return info
+
+
+def simulate_column(
+    study: Study,
+    n: int,
+    stream: str,
+    store: str | Path | None = None,
+    *,
+    description: str = "Simulating",
+) -> Campaign:
+    """Run a study of one column until there are ``n`` runs of its stratum.
+
+    Parameters
+    ----------
+    study : Study
+        A study of one column.
+    n : int
+        Accepted runs that are needed; the campaign holds a few more, and those rejected.
+    stream : str
+        ``"training"``, ``"calibration"``, ...: different streams share nothing.
+    store : path, optional
+        See :func:`nmm_infer.campaign.run`.
+    description : str
+        Text of the progress bar.
+
+    Returns
+    -------
+    Campaign
+        Its ``valid`` runs are those to use; ``accepted`` is the share of the stratum.
+
+    Raises
+    ------
+    InputError
+        If next to no parameter set of the prior belongs to the stratum.
+    """
+    task = build_task(study, [], stream=stream)
+    assert isinstance(task, ColumnTask)
+    tried = task.prior.sample(2000, seed=study.seed, stream="prior/acceptance")
+    values = dict(zip(task.prior.names, task.prior.values(tried).T, strict=True))
+    share = float(task.within(values, len(tried)).mean())
+    if share < 0.01:
+        raise InputError(
+            f"only {share:.1%} of the prior belongs to the stratum {task.stratum!r}: change the "
+            "prior or column.stratum"
+        )
+    # Enough for all but one of a million campaigns: five standard deviations of both counts.
+    low = share - 5 * (share * (1 - share) / len(tried)) ** 0.5
+    proposals = int(n / max(low, 0.5 * share) + 5 * (n**0.5) / share) + 32
+    design = PriorDesign(task.prior, proposals, seed=study.seed, stream=f"prior/{stream}")
+    campaign = run(task, design, store, description=description)
+    if len(campaign.valid) < n:
+        raise InputError(
+            f"{len(campaign)} parameter sets gave {len(campaign.valid)} runs of the stratum, "
+            f"{n} were asked for"
+        )
+    return campaign

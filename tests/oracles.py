@@ -263,11 +263,39 @@ DAVID_2006 = Oracle(
     balance=_david_2006_balance,
 )
 
+# --- Tilwani and O'Reilly, released code: the stimulus enters all three synapses
+
+
+def _tilwani_2025(y, u, c):
+    c1, c2, c3, c4 = synapses_of(c, 1, 2, 3, 4)
+    return {
+        "y0": (c["A"], c["a"], firing(y["y1"] - y["y2"], c) + u["interneurons"]),
+        "y1": (c["A"], c["a"], u["pyramidal"] + c2 * firing(c1 * y["y0"], c)),
+        "y2": (c["B"], c["b"], u["inhibition"] + c4 * firing(c3 * y["y0"], c)),
+    }
+
+
+def _tilwani_2025_balance(v, u, c):
+    c1, c2, c3, c4 = synapses_of(c, 1, 2, 3, 4)
+    e, i = c["A"] / c["a"], c["B"] / c["b"]
+    y0 = e * (firing(v, c) + u["interneurons"])
+    inhibited = i * (u["inhibition"] + c4 * firing(c3 * y0, c))
+    return e * (u["pyramidal"] + c2 * firing(c1 * y0, c)) - inhibited
+
+
+TILWANI_2025 = Oracle(
+    pairs={"y0": "y3", "y1": "y4", "y2": "y5"},
+    synapses=_tilwani_2025,
+    outputs=JANSEN_RIT.outputs,
+    balance=_tilwani_2025_balance,
+)
+
 ORACLES = {
     "david_2006": DAVID_2006,
     "david_friston": DAVID_FRISTON,
     "jansen_rit": JANSEN_RIT,
     "thalamocortical": THALAMOCORTICAL,
+    "tilwani_2025": TILWANI_2025,
     "wendling": WENDLING,
 }
 

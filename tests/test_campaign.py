@@ -23,6 +23,7 @@ from nmm_infer.campaign import (
     DIVERGED,
     FAILED,
     OK,
+    REJECTED,
     ArrayDesign,
     Campaign,
     Design,
@@ -536,7 +537,13 @@ def test_a_store_tells_where_it_comes_from(tmp_path: Path) -> None:
     assert json.loads(attrs["versions"])["nmm-infer"] == version("nmm-infer")
     status = campaign.dataset["status"].attrs
     named = dict(zip(status["flag_values"], status["flag_meanings"].split(), strict=True))
-    assert named == {-1: "pending", OK: "ok", DIVERGED: "diverged", FAILED: "failed"}
+    assert named == {
+        -1: "pending",
+        OK: "ok",
+        DIVERGED: "diverged",
+        FAILED: "failed",
+        REJECTED: "rejected",
+    }
     told = dict(zip(status["flag_values"], status["status_reason"], strict=True))
     assert told[DIVERGED] == "the state left the finite range"
     same(campaign, run(Seeded(), draw()))

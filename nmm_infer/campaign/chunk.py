@@ -10,7 +10,7 @@ import xarray as xr
 
 from nmm_infer.campaign.layout import Block, Layout
 from nmm_infer.campaign.store import Store
-from nmm_infer.campaign.task import DIVERGED, FAILED, OK, Task
+from nmm_infer.campaign.task import DIVERGED, FAILED, OK, REJECTED, Task
 from nmm_infer.errors import InputError
 
 __all__ = ["Done", "Work"]
@@ -107,9 +107,9 @@ def _simulate(task: Task, layout: Layout, theta: xr.DataArray, errors: list[str]
             if values.dtype.kind in "fc":
                 finite &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     block.setdefault("status", np.where(finite, OK, DIVERGED).astype(np.int8))
-    if not np.isin(block["status"], (OK, DIVERGED, FAILED)).all():
+    if not np.isin(block["status"], (OK, DIVERGED, FAILED, REJECTED)).all():
         raise InputError(
-            f"the task returned a status other than {OK} (ok), {DIVERGED} (diverged) or "
-            f"{FAILED} (failed)"
+            f"the task returned a status other than {OK} (ok), {DIVERGED} (diverged), "
+            f"{FAILED} (failed) or {REJECTED} (rejected)"
         )
     return block

@@ -114,7 +114,7 @@ class Layout:
             PENDING,
             {
                 "flag_values": list(REASONS),
-                "flag_meanings": "pending ok diverged failed",
+                "flag_meanings": "pending ok diverged failed rejected",
                 "status_reason": list(REASONS.values()),
             },
         )

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer.campaign.layout import FINGERPRINT
-from nmm_infer.campaign.task import OK, PENDING, REASONS
+from nmm_infer.campaign.task import OK, PENDING, REASONS, REJECTED
 from nmm_infer.errors import InputError
 from nmm_infer.parameters import Prior
 
@@ -68,9 +68,11 @@ class Campaign:
     def __repr__(self) -> str:
         status = self._status
         pending = int((status == PENDING).sum())
-        failed = int((status > OK).sum())
+        rejected = int((status == REJECTED).sum())
+        failed = int((status > OK).sum()) - rejected
         return (
-            f"Campaign({len(self)} runs, {failed} failed{f', {pending} pending' * (pending > 0)})"
+            f"Campaign({len(self)} runs, {failed} failed{f', {rejected} rejected' * (rejected > 0)}"
+            f"{f', {pending} pending' * (pending > 0)})"
         )
 
     @property
@@ -86,6 +88,11 @@ class Campaign:
     def valid(self) -> NDArray[np.int64]:
         """Positions of the runs that ended well."""
         return np.flatnonzero(self._status == OK)
+
+    @property
+    def accepted(self) -> float:
+        """Share of the runs that belong to what the study asks about (see ``REJECTED``)."""
+        return float((self._status != REJECTED).mean())
 
     @property
     def prior(self) -> Prior:

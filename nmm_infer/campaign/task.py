@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["DIVERGED", "FAILED", "OK", "PENDING", "REASONS", "Task", "Variable"]
+__all__ = ["DIVERGED", "FAILED", "OK", "PENDING", "REASONS", "REJECTED", "Task", "Variable"]
 
-PENDING, OK, DIVERGED, FAILED = -1, 0, 1, 2
+PENDING, OK, DIVERGED, FAILED, REJECTED = -1, 0, 1, 2, 3
 
 #: What each status says of a run.
 REASONS: Mapping[int, str] = {
@@ -20,6 +20,7 @@ REASONS: Mapping[int, str] = {
     OK: "ended well",
     DIVERGED: "the state left the finite range",
     FAILED: "the task raised an error",
+    REJECTED: "the parameters lie outside of what the study asks about",
 }
 
 
@@ -80,7 +81,7 @@ class Task(Protocol):
         -------
         dict of str to numpy.ndarray
             One array a variable, with ``simulation`` first. It may add ``"status"``, a code a run
-            (``OK``, ``DIVERGED``, ``FAILED``); without, a run with a value that is not finite is
+            (``OK``, ``DIVERGED``, ``FAILED``, ``REJECTED``); without, a run with a value that is not finite is
             ``DIVERGED``.
 
         Raises

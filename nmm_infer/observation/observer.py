@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mne
@@ -15,9 +17,10 @@ from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.anatomy.sensors import reference
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inverse import MOMENTS, region_operators
+from nmm_infer.inverse import MOMENTS, RegionOperators, region_operators
+from nmm_infer.observation.components import ComponentNoise
 from nmm_infer.observation.conditioning import time_operator
-from nmm_infer.observation.noise import Noise
+from nmm_infer.observation.noise import Noise, NoiseKind, NoiseLevels
 from nmm_infer.observation.observation import Observation
 from nmm_infer.observation.protocol import EvokedProtocol, Protocol
 
@@ -32,19 +35,33 @@ class Sequences:
 
     Parameters
     ----------
-    values : numpy.ndarray, shape (n, step)
+    values : numpy.ndarray, shape (n, step) or (n, step, component)
         Time course in nAm (evoked) or power spectrum in nAm^2/Hz (spontaneous) of the chosen
         region: the mean over its vertices, with sign flips, of the moment that the inverse finds
-        at a vertex (not the moment of the whole region, which ``source_scale`` describes).
+        at a vertex (not the moment of the whole region, which ``source_scale`` describes). With
+        ``protocol.components``: whitened spatial components, in standard deviations of the
+        observer's noise.
     region : numpy.ndarray of int, shape (n,)
         Position of the chosen region.
+    context : numpy.ndarray, shape (n, context), optional
+        What is known of each observation beside its values, numbers of order one (the level and
+        the kind of its noise, where these vary); none without.
     """
 
     values: NDArray[np.float32]
     region: NDArray[np.int64]
+    context: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def flat(self) -> NDArray[np.float32]:
+        """Values and context, shape (n, step * component + context): what networks read."""
+        values = self.values.reshape(len(self.values), -1)
+        if self.context is None:
+            return values
+        return np.concatenate([values, self.context], axis=1).astype(np.float32)
 
 
 class Observer:
@@ -54,8 +71,9 @@ class Observer:
     ----------
     head : Head
         Forward model.
-    noise : Noise
-        Sensor noise, absolute.
+    noise : Noise or NoiseLevels
+        Sensor noise, absolute. With ``protocol.components`` its kind and level may differ from
+        run to run.
     protocol : EvokedProtocol or SpontaneousProtocol
         The steps; see :func:`nmm_infer.observation.observe` for the same steps on a recording.
     info : mne.Info
@@ -72,7 +90,7 @@ class Observer:
     def __init__(
         self,
         head: Head,
-        noise: Noise,
+        noise: Noise | NoiseLevels,
         protocol: Protocol,
         info: mne.Info,
         *,
@@ -96,18 +114,58 @@ class Observer:
                 f"no region {protocol.region!r}; there are {', '.join(head.regions[:4])}, ... "
                 "(see `nmm-infer regions`)"
             )
-        operators = region_operators(
-            head, info, noise.covariance(), protocol.inverse, protocol.inverse_snr
-        )
+        if isinstance(noise, NoiseLevels) and protocol.components is None:
+            raise InputError(
+                "noise that differs from run to run goes with spatial components: set "
+                "protocol.components"
+            )
         # nAm per V where the inverse gives moments, so that sequences have readable units.
         self.scale = 1e9 if protocol.inverse in MOMENTS else 1.0
-        self._course = (operators.course.values * self.scale).astype(np.float32)
-        self._power = (operators.power.values * self.scale**2).astype(np.float32)
         to = protocol.reference
         self.operator = operator or reference(info, to if isinstance(to, str) else list(to))
         self._leadfield = self.operator(head.leadfield).values.astype(np.float32)
         self._free = [head.regions.index(name) for name in head.free_regions]
         self._vectors = self.operator(head.vector_leadfield).values.astype(np.float32)
+
+    @cached_property
+    def _operators(self) -> RegionOperators:
+        if isinstance(self.noise, NoiseLevels):
+            raise InputError("regions are imaged with one noise, not with kinds and levels of it")
+        return region_operators(
+            self.head,
+            self.info,
+            self.noise.covariance(),
+            self.protocol.inverse,
+            self.protocol.inverse_snr,
+        )
+
+    @cached_property
+    def _course(self) -> NDArray[np.float32]:
+        return (self._operators.course.values * self.scale).astype(np.float32)
+
+    @cached_property
+    def _power(self) -> NDArray[np.float32]:
+        return (self._operators.power.values * self.scale**2).astype(np.float32)
+
+    @cached_property
+    def channels_to_components(self) -> tuple[ComponentNoise, ...]:
+        """What the sensors become with ``protocol.components``, for each kind of noise."""
+        assert self.protocol.components is not None
+        kinds: Mapping[str, NoiseKind] = (
+            self.noise.kinds if isinstance(self.noise, NoiseLevels) else {"": NoiseKind(self.noise)}
+        )
+        columns = np.concatenate(
+            [self._leadfield, *np.moveaxis(self._vectors, 1, 0)], axis=1, dtype=np.float64
+        )
+        return tuple(
+            ComponentNoise.of(kind, columns, self.protocol.components, len(self.protocol.times))
+            for kind in kinds.values()
+        )
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What an estimator is told of each observation beside its values."""
+        return self.noise.context_names if isinstance(self.noise, NoiseLevels) else ()
 
     @classmethod
     def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
@@ -168,6 +226,10 @@ class Observer:
 
     def view(self, campaign: Campaign, stream: str = "training") -> View:
         """Look at a campaign through this observer."""
+        if self.protocol.components is not None:
+            from nmm_infer.observation.component_view import ComponentView
+
+            return ComponentView(self, campaign, stream)
         return View(self, campaign, stream)
 
     def _strength(self, sensors: NDArray[Any]) -> NDArray[Any]:
@@ -182,20 +244,41 @@ class Observer:
     def _reduce(self, sensors: NDArray[Any]) -> Sequences:
         """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
         protocol = self.protocol
-        if isinstance(protocol, EvokedProtocol):
-            baseline = sensors[..., protocol.in_baseline]
-            sensors = sensors - baseline.mean(axis=-1, keepdims=True)
-        if protocol.region is None:
+        sensors = self._level(sensors)
+        if protocol.components is not None and protocol.region is not None:
+            region = np.full(len(sensors), self.head.regions.index(protocol.region))
+        elif protocol.region is None:
             region = self._strength(sensors).argmax(axis=1)
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
+        if protocol.components is not None:
+            matrix = self.channels_to_components[0].matrix
+            return Sequences(self._compress(matrix @ sensors), region)
         chosen = (self._course[region][:, None, None] @ sensors)[:, :, 0]
         evoked = isinstance(protocol, EvokedProtocol)
         values = chosen[:, 0] if evoked else self._spectrum(chosen)
         return Sequences(values.astype(np.float32), region)
 
+    def _level(self, signals: NDArray[Any]) -> NDArray[Any]:
+        """Take away the baseline and the mean, along the last axis."""
+        protocol = self.protocol
+        if isinstance(protocol, EvokedProtocol):
+            baseline = signals[..., protocol.in_baseline]
+            signals = signals - baseline.mean(axis=-1, keepdims=True)
+            if protocol.demean:
+                signals = signals - signals.mean(axis=-1, keepdims=True)
+        return signals
+
+    def _compress(self, components: NDArray[Any]) -> NDArray[np.float32]:
+        """Return (n, step, component) from components (n, window, component, time)."""
+        if isinstance(self.protocol, EvokedProtocol):
+            values = components[:, 0]
+        else:
+            values = self._spectrum(np.moveaxis(components, 2, 0)).transpose(1, 0, 2)
+        return np.ascontiguousarray(np.swapaxes(values, 1, 2), dtype=np.float32)
+
     def _spectrum(self, courses: NDArray[Any]) -> NDArray[Any]:
-        """Mean Hann periodogram over windows; courses (n, window, time) in nAm."""
+        """Mean Hann periodogram over windows; courses (..., window, time) in nAm."""
         n = courses.shape[-1]
         taper = np.hanning(n + 2)[1:-1]
         spectrum = (
@@ -204,7 +287,7 @@ class Observer:
         spectrum *= 2 / (self.protocol.sfreq * (taper**2).sum())
         grid = np.fft.rfftfreq(n, 1 / self.protocol.sfreq)
         keep = (grid >= self.protocol.l_freq) & (grid <= self.protocol.h_freq)
-        return np.asarray(spectrum.mean(axis=1)[..., keep])
+        return np.asarray(spectrum.mean(axis=-2)[..., keep])
 
 
 class View:
@@ -241,7 +324,7 @@ class View:
 
     def select(self, positions: NDArray[np.int64]) -> View:
         """Return a view of some of the runs; its noise is its own."""
-        part = View(self.observer, self.campaign.select(positions), self.stream)
+        part = type(self)(self.observer, self.campaign.select(positions), self.stream)
         if self._clean is not None:
             part._clean = self._clean[positions]
         return part
@@ -253,32 +336,12 @@ class View:
         return self._clean
 
     def _compute(self) -> NDArray[np.float32]:
-        data = self.campaign.dataset
-        observer, protocol = self.observer, self.observer.protocol
-        if data.coords["region"].values.tolist() != observer.head.regions:
-            raise InputError("the campaign's regions are not those of the head model")
-        times = data.coords["time"].values
-        sfreq = 1.0 / float(np.diff(times).mean())
-        operator = time_operator(
-            len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band),
-            protocol.notch,
-        ).astype(np.float32)  # fmt: skip
-        n_channels = len(observer.head.channels)
-        n_times = len(protocol.times) // protocol.n_windows
-        clean = np.empty((len(self), n_channels, len(protocol.times)), np.float32)
-        theta = self.theta.to_series().unstack("parameter")
-        scale, ratio = theta["source_scale"].to_numpy(), theta["background"].to_numpy()
-        focus = data["focus"].values
-        for start in range(0, len(self), _BLOCK):
-            rows = slice(start, min(start + _BLOCK, len(self)))
-            potential = data["potential"].isel(simulation=rows).values
-            potential = potential - potential[..., :1]  # the resting value is no signal
-            weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
-            weight[np.arange(len(weight)), focus[rows]] = 1.0
-            moment = potential * (weight * scale[rows, None]).astype(np.float32)[..., None]
+        n_channels, protocol = len(self.observer.head.channels), self.observer.protocol
+        times = len(protocol.times)
+        clean = np.empty((len(self), n_channels, times), np.float32)
+        for rows, moment, operator in _moments(self.observer, self.campaign):
             clean[rows] = self._project(moment, rows) @ operator
-        shape = (len(self), n_channels, protocol.n_windows, n_times)
-        return np.ascontiguousarray(np.moveaxis(clean.reshape(shape), 2, 1))
+        return _windows(clean, protocol.n_windows)
 
     def _project(self, moment: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
         """Carry moments (n, region, time) in nAm to the sensors.
@@ -324,6 +387,49 @@ class View:
         return Sequences(
             np.concatenate([p.values for p in parts]), np.concatenate([p.region for p in parts])
         )
+
+
+def _moments(
+    observer: Observer, campaign: Campaign
+) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
+    """Read a campaign in blocks: rows, moments (n, region, time) in nAm, and the time operator."""
+    data, protocol = campaign.dataset, observer.protocol
+    if data.coords["region"].values.tolist() != observer.head.regions:
+        raise InputError("the campaign's regions are not those of the head model")
+    times = data.coords["time"].values
+    sfreq = 1.0 / float(np.diff(times).mean())
+    operator = time_operator(
+        len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band),
+        protocol.notch,
+    ).astype(np.float32)  # fmt: skip
+    theta = campaign.theta.to_series().unstack("parameter")
+    scale = theta["source_scale"].to_numpy()
+    ratio = theta["background"].to_numpy() if "background" in theta else np.ones(len(theta))
+    focus = data["focus"].values
+    for start in range(0, len(campaign), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(campaign)))
+        potential = data["potential"].isel(simulation=rows).values
+        potential = potential - potential[..., :1]  # the resting value is no signal
+        weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
+        weight[np.arange(len(weight)), focus[rows]] = 1.0
+        moment = potential * (weight * scale[rows, None]).astype(np.float32)[..., None]
+        yield rows, moment, operator
+
+
+def _windows(signals: NDArray[np.float32], n_windows: int) -> NDArray[np.float32]:
+    """Return (n, window, source, time) from (n, source, all times)."""
+    n, sources, times = signals.shape
+    parted = signals.reshape(n, sources, n_windows, times // n_windows)
+    return np.ascontiguousarray(np.moveaxis(parted, 2, 1))
+
+
+def moments_at(observer: Observer, campaign: Campaign) -> NDArray[np.float32]:
+    """Return the moments of all regions, filtered and resampled, (n, window, region, time), nAm."""
+    protocol = observer.protocol
+    result = np.empty((len(campaign), len(observer.head.regions), len(protocol.times)), np.float32)
+    for rows, moment, operator in _moments(observer, campaign):
+        result[rows] = moment @ operator
+    return _windows(result, protocol.n_windows)
 
 
 def _filters(band: tuple[float, float]) -> tuple[float | None, float | None]:

@@ -317,7 +317,7 @@ def _filter(recording: mne.io.BaseRaw, protocol: Protocol) -> None:
     lines = line_harmonics(protocol.notch, recording.info["sfreq"])
     if len(lines):
         recording.notch_filter(lines, verbose="error")
-    recording.filter(protocol.l_freq, protocol.h_freq, verbose="error")
+    recording.filter(protocol.l_freq or None, protocol.h_freq, verbose="error")
 
 
 def _without_notch(recording: Recording, protocol: Protocol) -> list[str]:

@@ -13,6 +13,7 @@ from nmm_infer.inverse import MOMENTS
 __all__ = ["EvokedProtocol", "Protocol", "SpontaneousProtocol"]
 
 MAX_STEPS = 150
+MAX_COMPONENTS = 16
 
 
 class _Steps(BaseModel):
@@ -34,7 +35,7 @@ class _Steps(BaseModel):
     notch: float | None = Field(
         None, ge=10, description="line frequency that is filtered out with its harmonics, Hz"
     )
-    l_freq: float = Field(0.5, gt=0, description="lower edge of the pass band, Hz")
+    l_freq: float = Field(0.5, ge=0, description="lower edge of the pass band, Hz; 0: none")
     h_freq: float = Field(30.0, gt=0, description="upper edge of the pass band, Hz")
     sfreq: float = Field(100.0, gt=0, description="sampling rate after resampling, Hz")
     reject: float | None = Field(
@@ -58,6 +59,18 @@ class _Steps(BaseModel):
     region: str | None = Field(
         None, description="region whose column is inferred; the strongest region when absent"
     )
+    components: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_COMPONENTS,
+        description="spatial components that the estimator sees: the first ones of the whitened "
+        "lead field; the course of the region when absent",
+    )
+
+    @property
+    def n_components(self) -> int:
+        """Values at each step of the sequence that an estimator sees."""
+        return 1 if self.components is None else self.components
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -99,6 +112,9 @@ class EvokedProtocol(_Steps):
     )
     baseline: tuple[float, float] | None = Field(
         None, description="start and end of the baseline, s; from tmin to the event when absent"
+    )
+    demean: bool = Field(
+        False, description="whether the mean of the window is removed, after the baseline"
     )
     noise_window: float = Field(
         0.5, gt=0, description="time before the event from which noise is estimated, s"

@@ -2,6 +2,7 @@
 
 from nmm_infer.scenarios.bank import Bank
 from nmm_infer.scenarios.blobs import Blobs
+from nmm_infer.scenarios.column import ColumnTask
 from nmm_infer.scenarios.features import FeatureTask
 from nmm_infer.scenarios.network import NetworkTask
 from nmm_infer.scenarios.patches import Patches
@@ -16,6 +17,7 @@ __all__ = [
     "ActiveSource",
     "Bank",
     "Blobs",
+    "ColumnTask",
     "FeatureTask",
     "NetworkTask",
     "Patches",

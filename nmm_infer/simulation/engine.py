@@ -470,10 +470,11 @@ def _initial(
         def flat(values: NDArray[np.float64]) -> NDArray[np.float64]:
             return values[0] if values.size == 1 else np.broadcast_to(values, (rows, wide)).ravel()
 
-        rest = model.equilibrium(
-            {name: flat(v) for name, v in inputs.items()},
-            {name: flat(v) for name, v in columns.items()},
-        )
+        with np.errstate(over="ignore"):  # of a sigmoid far below its middle
+            rest = model.equilibrium(
+                {name: flat(v) for name, v in inputs.items()},
+                {name: flat(v) for name, v in columns.items()},
+            )
         states = np.broadcast_to(rest.reshape(len(model.states), rows, wide), shape)
     return np.swapaxes(states, 1, 2)
 

@@ -179,8 +179,10 @@ class Pulse(Stimulus):
         place = np.arange(*(window or (0, len(times))))
         result = np.zeros((batch, len(place)), dtype)
         for column in range(onset.shape[1]):
-            inside = (place >= first[:, column, None]) & (place < last[:, column, None])
-            result += np.where(inside, amplitude[:, column, None], 0.0).astype(dtype)
+            begin, end = first[:, column, None], last[:, column, None]
+            near = slice(*np.searchsorted(place, [begin.min(), end.max()]))
+            inside = (place[near] >= begin) & (place[near] < end)
+            result[:, near] += np.where(inside, amplitude[:, column, None], 0.0).astype(dtype)
         return result
 
 

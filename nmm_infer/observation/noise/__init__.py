@@ -10,6 +10,7 @@ from nmm_infer.observation.noise.gaussian import (
     power_law_noise,
     white_noise,
 )
+from nmm_infer.observation.noise.levels import NoiseKind, NoiseLevels, levels_for
 from nmm_infer.observation.noise.mixture import Mixture, NoiseSource
 from nmm_infer.observation.noise.snr import level_for_snr, scale_to_snr, snr_db
 
@@ -20,9 +21,12 @@ __all__ = [
     "LineNoise",
     "Mixture",
     "Noise",
+    "NoiseKind",
+    "NoiseLevels",
     "NoiseSource",
     "SlowDrifts",
     "level_for_snr",
+    "levels_for",
     "noise_from_baseline",
     "noise_from_covariance",
     "noise_from_level",

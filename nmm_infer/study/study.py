@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,82 +18,15 @@ from nmm_infer.anatomy import (
     single_column,
 )
 from nmm_infer.errors import InputError
-from nmm_infer.models import Constant, Model, get_model, load_models
+from nmm_infer.models import Model, get_model, load_models
 from nmm_infer.observation import EvokedProtocol, Protocol, SpontaneousProtocol
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
+from nmm_infer.study.column import ColumnSettings
+from nmm_infer.study.presets import PRESETS
+from nmm_infer.study.priors import COLUMN, CONDITIONS, SENSORS, PriorRange, check_bounds
 
 __all__ = ["Budget", "ConnectomeSettings", "Study"]
-
-_JR = "Jansen and Rit 1995"
-_RANGE = "about three quarters to five or seven fifths of the value of Jansen and Rit 1995"
-_DIPOLES = (
-    "Murakami and Okada 2015, NeuroImage 111:49-58: moment densities of .16 to .77 nAm/mm^2, over "
-    "a Desikan-Killiany region of about 1,800 mm^2 and a potential of about 10 mV at its largest"
-)
-
-#: What is believed of a column: the parameters that most studies ask about.
-_COLUMN = (
-    Parameter("A", "mV", "uniform", 2.6, 4.5, "$A$", _RANGE),
-    Parameter("B", "mV", "uniform", 17.6, 30.0, "$B$", _RANGE),
-    Parameter("a", "1/s", "uniform", 75.0, 125.0, "$a$", _RANGE),
-    Parameter("b", "1/s", "uniform", 37.0, 63.0, "$b$", _RANGE),
-    Parameter("C", "1", "uniform", 100.0, 170.0, "$C$", _RANGE),
-)
-_SPEED = Parameter(
-    "conduction_speed", "m/s", "fixed", 4.0, symbol="$v$",
-    source="between the default of The Virtual Brain (3 m/s) and the sweep of 1 to 10 m/s that is "
-    "usual; Lemarechal et al. 2022, Brain, doi 10.1093/brain/awab362: a median delay of 10 ms",
-)  # fmt: skip
-_CONDITIONS: dict[str, tuple[Parameter, ...]] = {
-    "evoked": (
-        Parameter("drive", "1/s", "uniform", 0.0, 30.0, "$p$", "columns rest without input"),
-        Parameter(
-            "noise", "1/s**0.5", "fixed", 6.0, symbol=r"$\sigma_p$",
-            source="gives resting columns fluctuations of about 1 mV in a single trial",
-        ),
-        Parameter(
-            "coupling", "1", "uniform", 0.0, 30.0, "$G$", "rows of the connectome sum to one"
-        ),
-        _SPEED,
-        Parameter(
-            "stimulus_amplitude", "1/s", "loguniform", 60.0, 300.0, "$q$",
-            f"{_JR}, section 4: a peak of the order of the background",
-        ),
-        Parameter(
-            "stimulus_onset", "s", "uniform", 0.03, 0.1, "$t_0$",
-            "conduction from the sense organ to the cortex",
-        ),
-    ),
-    "spontaneous": (
-        Parameter("drive", "1/s", "uniform", 180.0, 240.0, "$p$", f"{_JR}: 120 to 320 /s"),
-        Parameter("noise", "1/s**0.5", "uniform", 4.0, 8.0, r"$\sigma_p$", f"{_JR}, in order"),
-        Parameter(
-            "coupling", "1", "uniform", 0.0, 60.0, "$G$", "rows of the connectome sum to one"
-        ),
-        _SPEED,
-    ),
-}  # fmt: skip
-_SENSORS = (
-    Parameter("source_scale", "nA*m/mV", "signed_lognormal", 50.0, 2.0, "$s$", _DIPOLES),
-    Parameter(
-        "background", "1", "loguniform", 0.1, 1.0, r"$\beta$",
-        "source scale of all other regions over that of the focus",
-    ),
-)  # fmt: skip
-
-
-class PriorRange(BaseModel):
-    """A change to the prior of one parameter."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    distribution: Literal["uniform", "loguniform", "lognormal", "signed_lognormal", "fixed"] = (
-        Field(description="family of the prior")
-    )
-    low: float = Field(description="lower bound, median magnitude, or fixed value")
-    high: float = Field(float("nan"), description="upper bound, or geometric standard deviation")
-    source: str = Field("the study", description="where the range comes from")
 
 
 class ConnectomeSettings(BaseModel):
@@ -136,6 +69,8 @@ class Study(BaseModel):
         Neural mass model of all regions, and the user's file that registers it.
     connectome : ConnectomeSettings
         Regions and connections.
+    column : ColumnSettings, optional
+        One column by itself, stimulated: the network of all regions without.
     head : HeadSettings
         Conductivities, size and electrodes of the template head; not used with a head of your own.
     seed : int
@@ -166,6 +101,7 @@ class Study(BaseModel):
         None, description="Python file that registers the model (`register_model`)"
     )
     connectome: ConnectomeSettings = Field(default_factory=ConnectomeSettings)
+    column: ColumnSettings | None = None
     head: HeadSettings = Field(default_factory=HeadSettings)
     seed: int = Field(0, ge=0, description="seed of everything random")
 
@@ -180,6 +116,19 @@ class Study(BaseModel):
         # A run lasts ten times as long as an evoked one.
         budget = Budget(training=3_000, calibration=2_000, predictive=100)
         return cls(protocol=SpontaneousProtocol(), budget=budget)
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a study of the literature by its name.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`nmm_infer.study.PRESETS`.
+        """
+        if name not in PRESETS:
+            raise InputError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls.model_validate(PRESETS[name])
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -202,6 +151,12 @@ class Study(BaseModel):
         spontaneous = isinstance(protocol, dict) and protocol.get("kind") == "spontaneous"
         # What the file leaves out, of a table too, is that of the default study of its kind.
         defaults = (cls.spontaneous() if spontaneous else cls.evoked()).model_dump()
+        preset = table.pop("preset", None)
+        if preset is not None:
+            try:
+                defaults = cls.preset(preset).model_dump()
+            except InputError as error:
+                raise InputError(f"{path}: preset: {error}") from error
         for name, entry in defaults.items():
             if isinstance(entry, dict) and isinstance(table.get(name), dict):
                 table[name] = {**entry, **table[name]}
@@ -252,8 +207,12 @@ class Study(BaseModel):
     def build_connectome(self) -> xr.Dataset:
         """Return ``weights`` and ``tract_lengths`` (target, source) of the study's regions."""
         source = self.connectome.source
-        if source == "column":
-            return single_column()
+        if self.column is not None or source == "column":
+            connectome = single_column()
+            if self.protocol.region is None:
+                return connectome
+            # The only region there is has the name that the protocol gives it.
+            return connectome.assign_coords({d: [self.protocol.region] for d in connectome.coords})
         if source == "desikan-killiany":
             connectome = desikan_killiany_connectome()
         else:
@@ -269,9 +228,11 @@ class Study(BaseModel):
         published values.
         """
         constants = {c.name: c for c in self.declaration.constants}
-        column = [p for p in _COLUMN if p.name in constants]
-        conditions = [*_CONDITIONS[self.protocol.kind], *_SENSORS]
-        if self.connectome.source == "column":
+        column = [p for p in COLUMN if p.name in constants]
+        conditions = [*CONDITIONS[self.protocol.kind], *SENSORS]
+        if self.column is not None:
+            conditions = list(CONDITIONS["column"])
+        elif self.connectome.source == "column":
             conditions = [p for p in conditions if p.name not in ("coupling", "conduction_speed")]
         defaults = {p.name: p for p in (*column, *conditions)}
         unknown = sorted(set(self.prior) - set(defaults) - set(constants))
@@ -284,29 +245,17 @@ class Study(BaseModel):
             if name in self.prior and name not in defaults
         }
         parameters = []
-        for name, default in {**own, **defaults}.items():
+        order = {**own, **defaults}
+        if self.column is not None:
+            order = {**defaults, **own}
+        for name, default in order.items():
             change = self.prior.get(name)
             if change is not None:
                 default = replace(default, **change.model_dump())
             if name in constants:
-                _check_bounds(default, constants[name])
+                check_bounds(default, constants[name])
             parameters.append(default)
         return Prior(parameters)
-
-
-def _check_bounds(parameter: Parameter, constant: Constant) -> None:
-    """Refuse a prior whose bounds leave those of the model."""
-    if parameter.distribution not in ("uniform", "loguniform", "fixed"):
-        return
-    values = (
-        [parameter.low] if parameter.distribution == "fixed" else [parameter.low, parameter.high]
-    )
-    for value in values:
-        if not constant.low <= value <= constant.high:
-            raise InputError(
-                f"prior.{parameter.name}: {value:g} {constant.unit} is outside the bounds of the "
-                f"model, {constant.low:g} to {constant.high:g}"
-            )
 
 
 def _first(error: ValidationError) -> str:

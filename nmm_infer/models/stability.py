@@ -1,0 +1,143 @@
+"""Whether a column rests by itself or oscillates."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmm_infer._threads import n_threads
+from nmm_infer.models.base import Model
+
+__all__ = ["growth_rates", "jacobians", "resting_states"]
+
+_NEWTON_STEPS = 60
+_BLOCK = 4096
+
+
+def _slopes(
+    model: Model, states: NDArray[np.float64], values: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float64]:
+    """Return derivatives, shape (state, n)."""
+    known = {**values, **dict(zip(model.state_names, states, strict=True))}
+    names = inspect.signature(model.derivative).parameters
+    with np.errstate(over="ignore", invalid="ignore"):
+        slopes = model.derivative(**{name: known[name] for name in names})
+    return np.stack([np.broadcast_to(s, states.shape[1:]) for s in slopes])
+
+
+def jacobians(
+    model: Model,
+    states: NDArray[np.float64],
+    inputs: Mapping[str, NDArray[Any]],
+    constants: Mapping[str, NDArray[Any]],
+) -> NDArray[np.float64]:
+    """Return the Jacobians of a model's equations by central differences.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    states : numpy.ndarray, shape (state, n)
+        Where.
+    inputs, constants : mapping of str to numpy.ndarray, shapes that broadcast to (n,)
+        Firing rates from outside [1/s] by target, and the model's constants.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, state, state)
+        Derivative of each slope (row) by each state (column).
+    """
+    values = {**dict.fromkeys(model.targets, np.zeros(1)), **model.defaults, **inputs, **constants}
+    n_states, n = states.shape
+    result = np.empty((n, n_states, n_states))
+    for k in range(n_states):
+        # Potentials are of the order of mV, their derivatives larger by a rate.
+        step = 1e-5 * np.maximum(1.0, np.abs(states[k]))
+        up, down = states.copy(), states.copy()
+        up[k] += step
+        down[k] -= step
+        slope = (_slopes(model, up, values) - _slopes(model, down, values)) / (up[k] - down[k])
+        result[:, :, k] = slope.T
+    return result
+
+
+def resting_states(
+    model: Model, inputs: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]], n: int
+) -> NDArray[np.float64]:
+    """Return an equilibrium of each column, shape (state, n); NaN where none was found.
+
+    The lowest one where the model knows its equilibria; else the one that Newton's method finds
+    from zero.
+    """
+    if model.equilibrium is not None:
+        every = {**dict.fromkeys(model.targets, np.zeros(1)), **inputs}
+        columns = {**model.defaults, **constants}
+        full = [
+            {k: np.broadcast_to(np.asarray(v, dtype=float), (n,)) for k, v in part.items()}
+            for part in (every, columns)
+        ]
+        with np.errstate(over="ignore"):
+            return np.asarray(model.equilibrium(*full))
+    values = {**dict.fromkeys(model.targets, np.zeros(1)), **model.defaults, **inputs, **constants}
+    states = np.zeros((len(model.states), n))
+    size = np.zeros(n)
+    for _ in range(_NEWTON_STEPS):
+        matrix = jacobians(model, states, inputs, constants)
+        slopes = _slopes(model, states, values)
+        solvable = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(slopes).all(axis=0)
+        solvable[solvable] = np.linalg.cond(matrix[solvable]) < 1e14
+        step = np.full_like(states, np.nan)
+        step[:, solvable] = np.linalg.solve(matrix[solvable], slopes.T[solvable][..., None])[
+            ..., 0
+        ].T
+        states = states - step
+        size = np.abs(step).max(axis=0) / (1.0 + np.abs(states).max(axis=0))
+        if not (size > 1e-10).any():
+            break
+    states[:, ~(size < 1e-6)] = np.nan
+    return states
+
+
+def growth_rates(
+    model: Model, inputs: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]], n: int
+) -> NDArray[np.float64]:
+    """Return how fast small departures from rest grow (above 0) or die out, shape (n,), 1/s.
+
+    The largest real part of the eigenvalues at :func:`resting_states`. Above 0 a column leaves its
+    rest by itself: it oscillates, or settles elsewhere. Infinite where no rest was found.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    inputs, constants : mapping of str to numpy.ndarray, shapes that broadcast to (n,)
+        Constant firing rates from outside [1/s] by target; the model's constants that differ from
+        the published values.
+    n : int
+        Number of columns.
+    """
+
+    def part(values: Mapping[str, NDArray[Any]], rows: slice) -> dict[str, NDArray[Any]]:
+        return {k: v[rows] if np.shape(v) == (n,) else np.asarray(v) for k, v in values.items()}
+
+    def block(start: int) -> NDArray[np.float64]:
+        rows = slice(start, min(start + _BLOCK, n))
+        own, columns = part(inputs, rows), part(constants, rows)
+        states = resting_states(model, own, columns, rows.stop - rows.start)
+        rates = np.full(states.shape[1], np.inf)
+        found = np.isfinite(states).all(axis=0)
+        matrix = jacobians(model, np.nan_to_num(states), own, columns)
+        found &= np.isfinite(matrix).all(axis=(1, 2))
+        rates[found] = np.linalg.eigvals(matrix[found]).real.max(axis=1)
+        return rates
+
+    starts = range(0, n, _BLOCK)
+    if len(starts) == 1:
+        return block(0)
+    with ThreadPoolExecutor(n_threads()) as pool:
+        return np.concatenate(list(pool.map(block, starts)))
