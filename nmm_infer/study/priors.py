@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nmm_infer.errors import InputError
 from nmm_infer.models import Constant
@@ -97,6 +97,11 @@ class PriorRange(BaseModel):
         float("nan"), description="upper bound, standard deviation, or geometric one"
     )
     source: str = Field("the study", description="where the range comes from")
+
+    @field_validator("high", mode="before")
+    @classmethod
+    def _absent(cls, value: Any) -> Any:
+        return float("nan") if value is None else value  # JSON knows no NaN
 
 
 def check_bounds(parameter: Parameter, constant: Constant) -> None:

@@ -1,0 +1,268 @@
+"""Which parameters of a column each kind of estimator finds, at which noise, and how surely.
+
+    python -m experiments.noise_robustness --scale cpu \\
+        --output experiments/results/noise_robustness.json \\
+        --figure docs/_static/noise_robustness.svg
+    python -m experiments.noise_robustness --table experiments/results/noise_robustness.json
+
+Nine parameters (A, B, a, b, C, alpha_1 to alpha_4) of a column that rests, from one evoked
+response. Noise: white, 1/f (``pink``), with the covariance of a recording (``real``; needs the
+folder that NMM_INFER_DATA names), the background activity of all other regions (``brain``), and
+white with trials that come 10 ms early or late (``jitter``). A level is fixed once against the
+median power of the prior's responses; the file tells the quantiles of what single runs have. All
+estimators are trained once over all kinds and levels, and told which; two of them also at single
+levels.
+
+A cell is one fit. Finished cells are kept in ``--cells``, and an interrupted command goes on there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from experiments.columns import KINDS, campaign, kinds_of_noise, observer_of, realised, signal_power
+from experiments.columns import summary as scores_of
+from experiments.scales import Cells, main
+from nmm_infer.diagnostics import MAX_GAP, calibrate, score_estimator
+from nmm_infer.inference import FAMILIES, PosteriorMixin
+from nmm_infer.observation import NoiseLevels, levels_for
+from nmm_infer.settings import TrainingSettings
+from nmm_infer.study import Study
+
+BASELINES = ("prior_mean", "ridge", "nearest", "boosting")
+REGRESSORS = ("bilstm", "lstm", "cnn_bilstm", "transformer")
+POSTERIORS = (
+    "npe_bilstm", "npe_lstm", "npe_cnn_bilstm", "npe_transformer", "npe_features", "fmpe",
+    "ensemble",
+)  # fmt: skip
+SNRS = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0)
+
+SCALES = {
+    "smoke": {
+        "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
+        "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
+        "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
+        "epochs": 2, "members": 2,
+    },
+    "cpu": {
+        "study": "tilwani2025_consistent_narrow", "training": 10_000, "test": 1000,
+        "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
+        "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
+        "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "epochs": None, "members": 3,
+    },
+    "gpu": {
+        "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
+        "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
+        "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
+        "single_snrs": list(SNRS), "draws": 256, "epochs": None, "members": 5,
+    },
+}  # fmt: skip
+
+
+def _make(family: str, scale: dict[str, Any]) -> Any:
+    more: dict[str, Any] = {}
+    if scale["epochs"]:
+        short = TrainingSettings(epochs=scale["epochs"], batch_size=64)
+        more = {"training": short, "pretraining": short}
+    if family == "ensemble":
+        more["members"] = scale["members"]
+    return FAMILIES[family](**more)
+
+
+def _evaluate(
+    estimator: Any, study: Study, noise: NoiseLevels, scale: dict[str, Any], seed: int,
+    accepted: xr.DataArray, snrs: list[float],
+) -> dict[str, Any]:  # fmt: skip
+    """Scores by level and kind, and calibration by level over all kinds."""
+    test = campaign(study, scale["test"], "test")
+    by_level = {}
+    for snr in snrs:
+        kinds = {}
+        for kind in noise.kinds:
+            observer = observer_of(study, noise.only(kind, snr))
+            found = score_estimator(
+                estimator, observer.view(test, "test"), n_draws=scale["draws"], seed=seed,
+                accepted=accepted,
+            )  # fmt: skip
+            kinds[kind] = scores_of(found)
+        by_level[f"{snr:g}"] = {"kinds": kinds}
+    if isinstance(estimator, PosteriorMixin) and seed == 0:
+        fresh = campaign(study, scale["calibration"], "calibration")
+        for snr in snrs:
+            observer = observer_of(study, noise.only(snr=snr))
+            found = calibrate(
+                estimator, observer.view(fresh, "calibration"), n_draws=scale["draws"], seed=seed
+            )
+            by_level[f"{snr:g}"]["calibration"] = {
+                "gap": dict(zip(found["parameter"].values.tolist(), found["gap"].values.tolist(),
+                                strict=True)),
+                "band": found.attrs["band"],
+                "passed": bool(found.attrs["passed"]),
+                "gain": float(found["log_density_gain"].mean()),
+                "coverage_50": found["coverage"].sel(level=0.5).values,
+                "coverage_90": found["coverage"].sel(level=0.9).values,
+            }  # fmt: skip
+    return by_level
+
+
+def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
+    """Run everything that is not there yet."""
+    study = Study.preset(scale["study"]).replace(seed=seed)
+    kinds = kinds_of_noise(study, tuple(scale["kinds"]))
+    noise = levels_for(kinds, signal_power(study), scale["snrs"], study.protocol.n_steps)
+    observer = observer_of(study, noise)
+    prior = study.build_prior()
+    free = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
+    training = campaign(study, scale["training"], "training")
+    accepted = training.theta
+
+    def fit(family: str, number: int, snr: float | None = None) -> dict[str, Any]:
+        own = noise if snr is None else noise.only(snr=snr)
+        snrs = scale["snrs"] if snr is None else [snr]
+        estimator = _make(family, scale)
+        estimator.fit(training, observer_of(study, own), free, seed=number)
+        found = _evaluate(estimator, study, noise, scale, number, accepted, snrs)
+        return {"levels": found, "training_seconds": estimator.training_["seconds"]}
+
+    fits: dict[str, Any] = {}
+    for number in range(scale["seeds"]):
+        for family in scale["families"]:
+            if number and family in ("prior_mean",):
+                continue
+            name = f"{family}-{number}"
+            fits.setdefault(family, []).append(cells.get(name, partial(fit, family, number)))
+    single: dict[str, Any] = {}
+    for family in scale["single"]:
+        for snr in scale["single_snrs"]:
+            name = f"{family}-single-{snr:g}"
+            single.setdefault(family, {})[f"{snr:g}"] = cells.get(
+                name, partial(fit, family, 0, snr)
+            )
+    return {
+        "study": study.model_dump(mode="json"),
+        "budget": scale,
+        "kinds": list(kinds),
+        "realised_snr": realised(study, tuple(scale["snrs"])),
+        "context": list(observer.context_names),
+        "accepted": None,
+        "fits": fits,
+        "single": single,
+    }
+
+
+def _mean(rows: list[dict[str, Any]], snr: str, key: str, parameters: list[str]) -> float:
+    """Mean over seeds, kinds and parameters."""
+    values = [
+        row["levels"][snr]["kinds"][kind][p][key]
+        for row in rows
+        for kind in row["levels"][snr]["kinds"]
+        for p in parameters
+    ]
+    values = [v for v in values if v is not None]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _parameters(record: dict[str, Any]) -> list[str]:
+    first = next(iter(record["fits"].values()))[0]
+    level = next(iter(first["levels"].values()))
+    return list(next(iter(level["kinds"].values())))
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the record as Markdown: families by level, then parameters of the best."""
+    snrs = list(next(iter(record["fits"].values()))[0]["levels"])
+    parameters = _parameters(record)
+    rows = [
+        "R², mean over the parameters, kinds of noise and seeds, at each level (dB):",
+        "",
+        f"| estimator | {' | '.join(snrs)} | training, s |",
+        f"|---|{'---|' * (len(snrs) + 1)}",
+    ]
+    for family, fits in record["fits"].items():
+        cells = [f"{_mean(fits, s, 'r2', parameters):.2f}" for s in snrs]
+        seconds = np.mean([f["training_seconds"] for f in fits])
+        rows.append(f"| {family} | {' | '.join(cells)} | {seconds:.0f} |")
+    rows += [
+        "",
+        "Calibration on fresh runs, all kinds: the largest gap of ranks over the parameters (limit "
+        f"{MAX_GAP} or the band, whichever is larger):",
+        "",
+        f"| estimator | {' | '.join(snrs)} |",
+        f"|---|{'---|' * len(snrs)}",
+    ]
+    for family, fits in record["fits"].items():
+        found = [fits[0]["levels"][s].get("calibration") for s in snrs]
+        if all(found):
+            cells = [f"{max(c['gap'].values()):.3f}{'' if c['passed'] else ' (!)'}" for c in found]
+            rows.append(f"| {family} | {' | '.join(cells)} |")
+    best = max(
+        record["fits"],
+        key=lambda f: np.mean([_mean(record["fits"][f], s, "r2", parameters) for s in snrs]),
+    )
+    rows += [
+        "",
+        f"Each parameter, {best}, mean over kinds and seeds: R² (nRMSE, slope, r, coverage at "
+        "90 %, contraction; `c` where collapsed):",
+        "",
+        f"| parameter | {' | '.join(snrs)} |",
+        f"|---|{'---|' * len(snrs)}",
+    ]
+    for p in parameters:
+        cells = []
+        for s in snrs:
+            fits = record["fits"][best]
+            values = [_mean(fits, s, k, [p]) for k in
+                      ("r2", "nrmse", "slope", "r", "coverage_90", "contraction")]  # fmt: skip
+            collapsed = any(
+                f["levels"][s]["kinds"][k][p]["collapsed"]
+                for f in fits
+                for k in f["levels"][s]["kinds"]
+            )
+            more = ", ".join("-" if np.isnan(v) else f"{v:.2f}" for v in values[1:])
+            cells.append(f"{values[0]:.2f} ({more}{', c' if collapsed else ''})")
+        rows.append(f"| {p} | {' | '.join(cells)} |")
+    rows += ["", "Nominal levels and what single runs have (5, 50, 95 % quantiles, dB): "]
+    rows[-1] += "; ".join(
+        f"{s}: {q[0]:.0f}, {q[1]:.0f}, {q[2]:.0f}" for s, q in record["realised_snr"].items()
+    )
+    return "\n".join(rows)
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Draw R² against the level: families on the left, parameters of the best on the right."""
+    import matplotlib.pyplot as plt
+
+    snrs = list(next(iter(record["fits"].values()))[0]["levels"])
+    x = [float(s) for s in snrs]
+    parameters = _parameters(record)
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True, layout="constrained")
+    colours = plt.get_cmap("tab20")
+    for j, (family, fits) in enumerate(record["fits"].items()):
+        y = [_mean(fits, s, "r2", parameters) for s in snrs]
+        dashed = family in BASELINES
+        axes[0].plot(x, y, "--" if dashed else "-", marker=".", color=colours(j % 20), label=family)
+    axes[0].legend(fontsize=7, frameon=False, ncols=2)
+    axes[0].set(xlabel="nominal SNR, dB", ylabel="R², mean over parameters", title="estimators")
+    best = max(
+        record["fits"],
+        key=lambda f: np.mean([_mean(record["fits"][f], s, "r2", parameters) for s in snrs]),
+    )
+    for j, p in enumerate(parameters):
+        y = [_mean(record["fits"][best], s, "r2", [p]) for s in snrs]
+        axes[1].plot(x, y, marker=".", color=f"C{j}", label=p)
+    axes[1].legend(fontsize=7, frameon=False, ncols=2)
+    axes[1].set(xlabel="nominal SNR, dB", title=f"parameters ({best})")
+    for ax in axes:
+        ax.axhline(0, color="0.6", lw=0.8)
+        ax.set_ylim(-0.15, 1.0)
+    fig.savefig(path)
+    plt.close(fig)
+
+
+if __name__ == "__main__":
+    main(__doc__, "noise_robustness", SCALES, measure, table, draw)

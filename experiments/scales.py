@@ -1,0 +1,116 @@
+"""How large an experiment is, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import describe
+from nmm_infer._progress import show_progress
+from nmm_infer.inference import versions
+
+__all__ = ["Cells", "interval", "main", "plain", "provenance"]
+
+
+def plain(value: Any) -> Any:
+    """Return numbers and arrays as JSON has them, rounded to five digits."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    return value
+
+
+def interval(values: Any) -> dict[str, float]:
+    """Return the mean of independent values and its 95 % interval by Student's t."""
+    from scipy import stats
+
+    values = np.asarray(values, dtype=float)
+    half = 0.0
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
+
+
+def provenance(name: str, scale: str, seed: int) -> dict[str, Any]:
+    """Return what a results file says of its making."""
+    return {
+        "command": f"python -m experiments.{name} --scale {scale} --seed {seed}",
+        "scale": scale,
+        "seed": seed,
+        "versions": versions(),
+        "machine": describe(),
+    }
+
+
+class Cells:
+    """Parts of an experiment that are kept as soon as they are done.
+
+    Parameters
+    ----------
+    folder : path
+        Where; a cell that is there is not computed again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a cell, computed now or earlier."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            record = plain(compute())
+            aside = path.with_suffix(f".{os.getpid()}.tmp")
+            aside.write_text(json.dumps(record))
+            os.replace(aside, path)
+        return json.loads(path.read_text())
+
+
+def main(
+    description: str,
+    name: str,
+    scales: dict[str, dict[str, Any]],
+    measure: Callable[[dict[str, Any], int, Cells], dict[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+    draw: Callable[[dict[str, Any], Path], None] | None = None,
+) -> None:
+    """Run the command line of an experiment."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", choices=list(scales), default="smoke")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="results file to write")
+    parser.add_argument("--figure", type=Path, help="figure to draw")
+    parser.add_argument("--table", type=Path, help="results file to print (and draw)")
+    parser.add_argument(
+        "--cells", type=Path, help="folder of finished parts, to go on from (out/NAME-SCALE-SEED)"
+    )
+    arguments = parser.parse_args()
+    if arguments.table:
+        record = json.loads(arguments.table.read_text())
+    else:
+        folder = arguments.cells or Path("out") / f"{name}-{arguments.scale}-{arguments.seed}"
+        with show_progress():
+            record = measure(scales[arguments.scale], arguments.seed, Cells(folder))
+        record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
+    if arguments.output:
+        arguments.output.write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.figure and draw is not None:
+        draw(record, arguments.figure)
+    print(table(record))
