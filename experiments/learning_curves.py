@@ -105,10 +105,10 @@ def table(record: dict[str, Any]) -> str:
             gap = max(f["largest_gap"] for f in fits)
             cells.append(f"{gain:.2f} ({r2:.2f}; {gap:.3f})")
         rows.append(f"| {family} | {' | '.join(cells)} |")
-    seconds = [
-        f"{family}: {', '.join(f'{by[s][0]['seconds']:.0f}' for s in sizes)}"
-        for family, by in record["fits"].items()
-    ]
+    seconds = []
+    for family, by_size in record["fits"].items():
+        each = [by_size[size][0]["seconds"] for size in sizes]
+        seconds.append(f"{family}: {', '.join(f'{s:.0f}' for s in each)}")
     rows += ["", f"Training, s: {'; '.join(seconds)}."]
     return "\n".join(rows)
 
