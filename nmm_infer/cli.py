@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,9 +17,13 @@ from rich.console import Console
 from nmm_infer.errors import InputError, StoreMismatchError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from nmm_infer.workflow import Result
 
 __all__ = ["app", "main"]
+
+T = TypeVar("T")
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +34,15 @@ app = typer.Typer(
 
 #: What an output folder may hold, and so what may be overwritten.
 FILES = ("report.html", "posterior.nc", "sources.nc", "training.zarr")
+#: The same of a sensitivity analysis.
+SENSITIVITY_FILES = (
+    "sensitivity.nc",
+    "convergence.nc",
+    "indices.svg",
+    "interactions.svg",
+    "convergence.svg",
+    "runs.zarr",
+)
 
 Output = Annotated[Path, typer.Option(help="Folder for the results; must not exist yet.")]
 StudyFile = Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")]
@@ -139,6 +152,77 @@ def simulate(
 
 
 @app.command()
+def sensitivity(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    output: Output,
+    method: Annotated[
+        str,
+        typer.Option(help="sobol, morris, efast, rbd-fast, pawn, delta or shapley."),
+    ] = "sobol",
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="`samples` of the response, or features: peak,peak_latency,..."),
+    ] = None,
+    n: Annotated[int | None, typer.Option(min=2, help="Size of the design.")] = None,
+    parameters: Annotated[
+        str | None, typer.Option(help="Parameters that vary: A,B,a; all of the prior without.")
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Parameters moved together: gains=A,B rates=a,b")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Only the samples at these times, s.")] = None,
+    second_order: Annotated[
+        bool, typer.Option("--second-order", help="Interactions of pairs too (sobol).")
+    ] = False,
+    convergence: Annotated[
+        bool, typer.Option("--convergence", help="Indices of parts of the design too.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=2, help="Resamples of the intervals.")] = 100,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of blocks that may be lost.")
+    ] = 0.1,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    keep_campaign: Annotated[
+        bool, typer.Option("--keep-campaign", help="Keep the runs (runs.zarr).")
+    ] = False,
+) -> None:
+    """Say which parameters of a study its response, or features of it, depend on."""
+    _check_output(output, overwrite, SENSITIVITY_FILES)
+    from nmm_infer._progress import show_progress
+    from nmm_infer.sensitivity.reporting import Request, print_table, write_survey
+    from nmm_infer.study import Study
+
+    plan = Study.read(study)
+    if seed is not None:
+        plan = plan.replace(seed=seed)
+    from nmm_infer.runs import build_task
+
+    regions = [str(name) for name in plan.build_connectome().coords["target"].values]
+    task = build_task(plan, regions, stream="sensitivity")
+    evoked = plan.protocol.kind == "evoked"
+    request = Request.read(method, outputs, n, parameters, groups, at, evoked=evoked)
+
+    def job(folder: Path) -> xr.Dataset:
+        with show_progress(True):
+            return write_survey(
+                task,
+                request,
+                folder,
+                second_order=second_order,
+                with_convergence=convergence,
+                resamples=resamples,
+                tolerance=tolerance,
+                seed=plan.seed,
+            )
+
+    found = _beside(job, output, "runs.zarr", keep_campaign)
+    console = Console()
+    print_table(found, console)
+    _list(console, output, SENSITIVITY_FILES[:-1])
+
+
+@app.command()
 def regions() -> None:
     """List the regions of the template head."""
     from nmm_infer.anatomy import desikan_killiany_connectome
@@ -146,12 +230,12 @@ def regions() -> None:
     typer.echo("\n".join(desikan_killiany_connectome().coords["target"].values))
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool, files: tuple[str, ...] = FILES) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: exists and is not a folder")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already; choose another folder or add --overwrite")
-    foreign = [p.name for p in output.iterdir() if p.name not in FILES] if output.exists() else []
+    foreign = [p.name for p in output.iterdir() if p.name not in files] if output.exists() else []
     if foreign:
         raise InputError(
             f"{output}: holds {foreign[0]!r}, not a result of nmm-infer: not overwritten"
@@ -173,17 +257,30 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
     """
     from nmm_infer.report import write_results
 
+    def write(folder: Path) -> None:
+        result = job(folder / "training.zarr")
+        write_results(result, folder, title=title or result.observation.source)
+
+    _beside(write, output, "training.zarr", keep_campaign)
+    _list(Console(), output, ("report.html", "posterior.nc", "sources.nc"))
+
+
+def _beside(job: Callable[[Path], T], output: Path, campaign: str, keep_campaign: bool) -> T:
+    """Let a job write into a folder beside the output folder, then rename it.
+
+    The campaign in that folder outlives an interruption, and is deleted at the end unless it is to
+    be kept.
+    """
     output = output.resolve()
     aside = output.with_name(f".{output.name}.partial")
-    store = aside / "training.zarr"
+    store = aside / campaign
     resumed = store.exists()
     try:
         try:
-            result = job(store)
+            result = job(aside)
         except StoreMismatchError:  # left behind by an interrupted run of another study
             shutil.rmtree(aside)
-            result = job(store)
-        write_results(result, aside, title=title or result.observation.source)
+            result = job(aside)
     except (InputError, OSError) as error:
         if not resumed:  # simulations of an interrupted run outlive a mistyped command
             shutil.rmtree(aside, ignore_errors=True)
@@ -198,10 +295,15 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
         output.rename(old)
     aside.rename(output)
     shutil.rmtree(old, ignore_errors=True)
-    console = Console()
+    return result
+
+
+def _list(console: Console, output: Path, files: tuple[str, ...]) -> None:
+    """Name the files that are there."""
     console.print("\nResults:")
-    for file in ("report.html", "posterior.nc", "sources.nc"):
-        console.print(f"  {output / file}", highlight=False, soft_wrap=True)
+    for file in files:
+        if (output / file).exists():
+            console.print(f"  {output.resolve() / file}", highlight=False, soft_wrap=True)
 
 
 class _Stderr(logging.Handler):

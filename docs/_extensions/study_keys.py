@@ -10,7 +10,7 @@ from numpydoc.docscrape import ClassDoc
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-_UNIT = re.compile(r", (Hz|s|uV)\b")
+_UNIT = re.compile(r", (Hz|s|uV|mm)\b")
 
 
 def _models():
@@ -18,7 +18,7 @@ def _models():
     from nmm_infer.observation import EvokedProtocol, SpontaneousProtocol
     from nmm_infer.parameters import Parameter
     from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
-    from nmm_infer.study import Budget, ConnectomeSettings, PriorRange, Study
+    from nmm_infer.study import Budget, ColumnSettings, ConnectomeSettings, PriorRange, Study
 
     study = Study.evoked()
     return {
@@ -27,6 +27,7 @@ def _models():
         "spontaneous": (SpontaneousProtocol, None, None),
         "prior": (PriorRange, None, Parameter),
         "connectome": (ConnectomeSettings, study.connectome, None),
+        "column": (ColumnSettings, ColumnSettings(), None),
         "head": (HeadSettings, study.head, HeadSettings),
         "budget": (Budget, study.budget, None),
         "encoder": (EncoderSettings, study.encoder, None),

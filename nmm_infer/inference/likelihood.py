@@ -104,6 +104,7 @@ class GaussianLikelihood:
             clock.n_samples, clock.sfreq, clock.start, protocol.times,
             low if low > 0 else None, high, protocol.notch,
         )  # fmt: skip
+        operator = operator.copy()
         operator[0] -= operator.sum(axis=0)  # the first sample is taken from all
         self._response = operator @ level.T @ whitener.T  # (sample, rank)
         self._gain = (part.matrix @ observer._leadfield)[:, 0].astype(float) / self._factor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mne
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +89,25 @@ def time_operator(
     h_freq: float | None,
     notch: float | None = None,
 ) -> NDArray[np.float64]:
-    """Return filter and resampling as one matrix, shape (n_samples, times).
+    """Return filter and resampling as one matrix, shape (n_samples, times), read-only.
 
-    Both steps are linear, so a signal ``x`` (..., n_samples) becomes ``x @ operator``.
+    Both steps are linear, so a signal ``x`` (..., n_samples) becomes ``x @ operator``. A long one
+    takes seconds to make, so the last few are kept.
     """
-    identity = np.eye(n_samples)
-    return resample_at(bandpass(identity, sfreq, l_freq, h_freq, notch), sfreq, start, times)
+    return _operator(n_samples, sfreq, start, tuple(times.tolist()), l_freq, h_freq, notch)
+
+
+@lru_cache(maxsize=4)
+def _operator(
+    n_samples: int,
+    sfreq: float,
+    start: float,
+    times: tuple[float, ...],
+    l_freq: float | None,
+    h_freq: float | None,
+    notch: float | None,
+) -> NDArray[np.float64]:
+    filtered = bandpass(np.eye(n_samples), sfreq, l_freq, h_freq, notch)
+    operator = resample_at(filtered, sfreq, start, np.array(times))
+    operator.flags.writeable = False
+    return operator

@@ -1,0 +1,8 @@
+"""Global sensitivity analysis with SALib, over any task and any prior."""
+
+from nmm_infer.sensitivity import plots
+from nmm_infer.sensitivity.design import SensitivityDesign
+from nmm_infer.sensitivity.methods import METHODS
+from nmm_infer.sensitivity.survey import analyse, convergence, overall, survey
+
+__all__ = ["METHODS", "SensitivityDesign", "analyse", "convergence", "overall", "plots", "survey"]
