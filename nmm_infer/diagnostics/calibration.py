@@ -81,7 +81,7 @@ def calibrate(
     """
     prior = estimator.prior_
     z = prior.to_unconstrained(view.theta).astype(np.float32)
-    x = view.sequences().values
+    x = view.sequences().flat
     n = len(z)
     draws = np.empty((n, n_draws, len(prior)), np.float32)
     gain = np.empty(n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from sbi.diagnostics.misspecification import calc_misspecification_mmd
 from nmm_infer.inference import PosteriorEstimator
 from nmm_infer.observation import Sequences
 
-__all__ = ["misspecification", "predictive_check"]
+__all__ = ["discrepancy", "misspecification", "predictive_check"]
 
 
 def predictive_check(
@@ -76,12 +77,39 @@ def misspecification(
         simulations' summaries (Schmitt M et al. 2023, arXiv:2112.08866), and the discrepancy
         ``mmd``.
     """
+    encoder = estimator.regressor_.net_.encoder
+    own, others = (estimator._inputs(part.flat) for part in (observed, training))
+    return discrepancy(encoder, own, others, seed=seed)
+
+
+def discrepancy(
+    encoder: Callable[[torch.Tensor], torch.Tensor],
+    observed: NDArray[np.float32],
+    training: NDArray[np.float32],
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Test whether observations look like simulations to an encoder.
+
+    Parameters
+    ----------
+    encoder : callable
+        Maps (n, flat) to summaries (n, width).
+    observed, training : numpy.ndarray, shape (n, flat)
+        Observations, and simulations.
+    seed : int
+        Seed of the permutations.
+
+    Returns
+    -------
+    dict of str to float
+        See :func:`misspecification`.
+    """
     with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        encoder = estimator.regressor_.net_.encoder
-        summaries = encoder(torch.as_tensor(training.values[:2000]))
-        own = encoder(torch.as_tensor(observed.values))
+        summaries = encoder(torch.as_tensor(training[:2000]))
+        own = encoder(torch.as_tensor(observed))
         location, scale = summaries.mean(0), summaries.std(0)
         p_value, (_, mmd) = calc_misspecification_mmd(
             x_obs=(own - location) / scale,

@@ -1,0 +1,449 @@
+"""Which model made this recording? Posterior probabilities by an amortised classifier."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self, cast
+
+import mne
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy import optimize, special
+from torch import Tensor, nn
+
+from nmm_infer.anatomy import Head
+from nmm_infer.campaign import Campaign
+from nmm_infer.errors import InputError
+from nmm_infer.inference.base import versions
+from nmm_infer.inference.joined import JoinedView
+from nmm_infer.networks import Encoder
+from nmm_infer.observation import (
+    Observation,
+    Observer,
+    Protocol,
+    Recording,
+    Sequences,
+    View,
+    observe,
+)
+from nmm_infer.settings import EncoderSettings, TrainingSettings
+from nmm_infer.training import train
+
+__all__ = ["ModelComparison"]
+
+#: Runs of each model that are kept with the estimator, to tell what its simulations look like.
+_KEPT = 300
+
+Array = NDArray[np.float64]
+
+
+class _Net(nn.Module):
+    def __init__(self, encoder: Encoder, n_models: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.settings.width, n_models)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))
+
+
+def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(net(x), target[:, 0].long())
+
+
+class ModelComparison:
+    """Posterior probabilities of some models, for any recording at once.
+
+    A classifier on the shared encoder learns by cross-entropy from which model a simulation comes;
+    at the minimum its outputs are the posterior probabilities of the models, with all parameters
+    marginalised over their priors. One temperature is then fitted on simulations that were held out
+    (temperature scaling, Guo et al. 2017). What the numbers of training runs say of the models is
+    taken out, so that the classifier gives the evidence alone and any prior enters by Bayes' rule.
+
+    Failed and rejected runs are left out: the evidence of a model is that of its runs that ended
+    well.
+
+    Parameters
+    ----------
+    encoder : EncoderSettings
+        The backbone.
+    training : TrainingSettings
+        The schedule.
+    held_out : float
+        Share of the runs that the temperature is fitted on.
+
+    Attributes
+    ----------
+    models_ : tuple of str
+        Names of the models.
+    protocol_ : EvokedProtocol or SpontaneousProtocol
+        The protocol of the training data.
+    temperature_ : float
+        What log evidences are divided by; 1 where the classifier was calibrated by itself.
+    seen_ : Sequences
+        Some training simulations, and ``seen_labels_`` (n,), the positions of their models.
+    training_ : dict
+        Provenance: runs, channels, seed, losses, versions.
+
+    References
+    ----------
+    Radev ST et al. (2023), Amortized Bayesian model comparison with evidential deep learning, IEEE
+    Transactions on Neural Networks and Learning Systems 34:4903-4917. Guo C et al. (2017), On
+    calibration of modern neural networks, ICML.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings | None = None,
+        training: TrainingSettings | None = None,
+        *,
+        held_out: float = 0.1,
+    ) -> None:
+        self.encoder = encoder or EncoderSettings()
+        self.training = training or TrainingSettings()
+        if not 0 < held_out < 0.5:
+            raise InputError(f"held_out: give a share between 0 and .5, not {held_out:g}")
+        if self.encoder.inputs != "sequence":
+            raise InputError("a model comparison reads sequences: set the encoder's inputs so")
+        self.held_out = held_out
+
+    def fit(
+        self,
+        campaigns: Mapping[str, Campaign],
+        observer: Observer,
+        *,
+        seed: int = 0,
+        checkpoints: str | Path | None = None,
+    ) -> Self:
+        """Learn from the valid runs of one campaign for each model.
+
+        Parameters
+        ----------
+        campaigns : mapping of str to Campaign
+            Training runs of each model, by its name; their numbers may differ.
+        observer : Observer
+            Head, noise and protocol, the same for all models.
+        seed : int
+            Seed of initial weights and of all orders.
+        checkpoints : path, optional
+            Folder in which the network keeps its state after every epoch. After an interruption,
+            the same call goes on from there.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two models, or fewer than 50 valid runs of one.
+        """
+        if len(campaigns) < 2:
+            raise InputError(f"model comparison: give two models at least, not {list(campaigns)}")
+        views = {}
+        for name, campaign in campaigns.items():
+            views[name] = observer.view(campaign.select(campaign.valid), f"training/{name}")
+            if len(views[name]) < 50:
+                raise InputError(
+                    f"model comparison: {len(views[name])} valid runs of {name!r} are too few: "
+                    "give at least 50, and a thousand to learn from"
+                )
+        self.models_ = tuple(campaigns)
+        self.protocol_ = observer.protocol
+        joined = JoinedView(views, seed=seed)
+        positions = np.arange(len(joined))
+        n_held = round(self.held_out * len(joined))
+        learned, held = joined.select(positions[:-n_held]), joined.select(positions[-n_held:])
+        begin = perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            losses = self._fit(learned, seed, None if checkpoints is None else Path(checkpoints))
+        self._calibrate(learned, held)
+        self.training_: dict[str, Any] = {
+            "estimator": "model_comparison",
+            "runs": {name: len(view) for name, view in views.items()},
+            "failed_runs": {name: len(c) - len(views[name]) for name, c in campaigns.items()},
+            "campaigns": {name: c.fingerprint for name, c in campaigns.items()},
+            "channels": list(observer.head.channels),
+            "noise": observer.noise.source,
+            "seed": seed,
+            "versions": versions(),
+            "validation_loss": losses,
+            "seconds": round(perf_counter() - begin, 1),
+        }
+        return self
+
+    def _fit(self, view: JoinedView, seed: int, folder: Path | None) -> list[float]:
+        part = view.select(np.arange(min(len(view), self.training.shard)))
+        first = part.sequences(epoch=0)
+        self._build(0 if first.context is None else first.context.shape[1])
+        self.net_.encoder.fit(torch.as_tensor(first.flat))
+        kept = np.sort(
+            np.concatenate(
+                [np.flatnonzero(part.labels == k)[:_KEPT] for k in range(len(part.models))]
+            )
+        )
+        self.seen_ = Sequences(
+            first.values[kept],
+            first.region[kept],
+            None if first.context is None else first.context[kept],
+        )
+        self.seen_labels_ = part.labels[kept]
+        return train(
+            self.net_, _loss, cast(View, view), view.labels[:, None].astype(np.float32),
+            self.training, seed=seed, folder=folder, description="Training the comparison",
+        )  # fmt: skip
+
+    def _build(self, n_context: int) -> None:
+        protocol = self.protocol_
+        encoder = Encoder(
+            protocol.n_steps,
+            protocol.kind == "spontaneous",
+            self.encoder,
+            protocol.n_components,
+            n_context,
+        )
+        self.net_ = _Net(encoder, len(self.models_))
+
+    def _calibrate(self, learned: JoinedView, held: JoinedView) -> None:
+        """Take out the numbers of training runs, and fit the temperature."""
+        share = np.bincount(learned.labels, minlength=len(self.models_)) / len(learned)
+        self.log_share_ = np.log(share)
+        self.temperature_ = 1.0
+        logits = self._log_evidence(held.sequences(epoch=0))
+        self.temperature_ = fit_temperature(logits, held.labels)
+
+    @torch.no_grad()
+    def _log_evidence(self, x: Sequences) -> Array:
+        """Log evidence of each model but for a constant, shape (n, model)."""
+        flat, expected = x.flat, self.seen_.flat.shape[1]
+        if flat.shape[1] != expected:
+            raise InputError(
+                f"the sequences have {flat.shape[1]} numbers; this comparison reads {expected}: "
+                "observe them through its protocol and with its kind of observer"
+            )
+        parts = [self.net_(part) for part in torch.as_tensor(flat).split(2048)]
+        logits = torch.cat(parts).double().numpy() - self.log_share_
+        return np.asarray(logits / self.temperature_)
+
+    @property
+    def encoder_(self) -> Encoder:
+        """The trained encoder."""
+        self._check_fitted()
+        return self.net_.encoder
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "training_"):
+            raise InputError("this ModelComparison has not been fitted yet: call fit() first")
+
+    def sequences(
+        self,
+        x: View | JoinedView | Sequences | Observation | Recording,
+        *,
+        forward: Head | None = None,
+        events: str | None = None,
+    ) -> Sequences:
+        """Turn whatever may be asked about into the sequences that the classifier reads."""
+        self._check_fitted()
+        if isinstance(x, Sequences):
+            return x
+        if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
+            x = observe(x, self.protocol_, events=events, head=forward)
+        if not isinstance(x, Observation):
+            return x.sequences()
+        trained = self.training_["channels"]
+        if set(x.head.channels) != set(trained):
+            raise InputError(
+                f"this comparison was trained for {len(trained)} channels "
+                f"({', '.join(trained[:4])}, ...), the recording has {len(x.head.channels)}: pick "
+                "the same or train anew"
+            )
+        return Observer.like(x, self.protocol_).sequences(x)
+
+    def probabilities(
+        self,
+        x: View | JoinedView | Sequences | Observation | Recording,
+        forward: Head | None = None,
+        *,
+        events: str | None = None,
+        prior: Mapping[str, float] | None = None,
+    ) -> xr.DataArray:
+        """Return the posterior probability of each model.
+
+        They are conditional on the list of models: one of them is taken to be true. Ask
+        :func:`nmm_infer.diagnostics.resemblance` whether any of them could be.
+
+        Parameters
+        ----------
+        x : View, JoinedView, Sequences, Observation or MNE object
+            What was observed.
+        forward : Head, optional
+            Forward model of an MNE object; the template head without.
+        events : str, optional
+            Events of a Raw.
+        prior : mapping of str to float, optional
+            Prior probability of each model, positive, scaled to sum one; equal ones without.
+
+        Returns
+        -------
+        xarray.DataArray, dims (simulation, model)
+            Posterior probabilities.
+        """
+        evidence = self._log_evidence(self.sequences(x, forward=forward, events=events))
+        odds = self._log_prior(prior)
+        return xr.DataArray(
+            special.softmax(evidence + odds, axis=1),
+            dims=("simulation", "model"),
+            coords={"model": list(self.models_)},
+            name="probability",
+            attrs={"prior": np.exp(odds).tolist(), "temperature": self.temperature_},
+        )
+
+    def log_bayes_factors(
+        self,
+        x: View | JoinedView | Sequences | Observation | Recording,
+        forward: Head | None = None,
+        *,
+        events: str | None = None,
+    ) -> xr.DataArray:
+        """Return the natural logarithm of the Bayes factor of each model against each other.
+
+        Parameters
+        ----------
+        x, forward, events
+            See :meth:`probabilities`.
+
+        Returns
+        -------
+        xarray.DataArray, dims (simulation, model, other)
+            log p(x | model) - log p(x | other); no prior of the models enters.
+        """
+        evidence = self._log_evidence(self.sequences(x, forward=forward, events=events))
+        return xr.DataArray(
+            evidence[:, :, None] - evidence[:, None, :],
+            dims=("simulation", "model", "other"),
+            coords={"model": list(self.models_), "other": list(self.models_)},
+            name="log_bayes_factor",
+        )
+
+    def _log_prior(self, prior: Mapping[str, float] | None) -> Array:
+        if prior is None:
+            return np.full(len(self.models_), -np.log(len(self.models_)))
+        if set(prior) != set(self.models_):
+            raise InputError(
+                f"prior: give one probability for each of {', '.join(self.models_)}, not for "
+                f"{', '.join(prior)}"
+            )
+        given = np.array([prior[name] for name in self.models_], dtype=float)
+        if not (np.isfinite(given).all() and (given > 0).all()):
+            raise InputError("prior: probabilities of models are positive numbers")
+        return np.log(given / given.sum())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the comparison: ``comparison.json`` and ``weights.safetensors``, no pickle."""
+        self._check_fitted()
+        folder = Path(folder)
+        description = {
+            "class": "model_comparison",
+            "settings": {
+                "encoder": self.encoder.model_dump(),
+                "training": self.training.model_dump(),
+                "held_out": self.held_out,
+            },
+            "models": list(self.models_),
+            "log_share": self.log_share_.tolist(),
+            "temperature": self.temperature_,
+            "context": 0 if self.seen_.context is None else self.seen_.context.shape[1],
+            "protocol": self.protocol_.model_dump(),
+            "training": self.training_,
+        }
+        weights = {f"net.{k}": v for k, v in self.net_.state_dict().items()}
+        weights |= {
+            "seen.values": torch.as_tensor(self.seen_.values),
+            "seen.region": torch.as_tensor(self.seen_.region),
+            "seen.labels": torch.as_tensor(self.seen_labels_),
+        }
+        if self.seen_.context is not None:
+            weights["seen.context"] = torch.as_tensor(self.seen_.context)
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        (aside / "comparison.json").write_text(json.dumps(description, indent=1))
+        save_file(
+            {k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors"
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a comparison that :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the folder does not hold one.
+        """
+        folder = Path(folder)
+        try:
+            told = json.loads((folder / "comparison.json").read_text())
+            weights = load_file(folder / "weights.safetensors")
+            settings = told["settings"]
+            comparison = cls(
+                EncoderSettings(**settings["encoder"]),
+                TrainingSettings(**settings["training"]),
+                held_out=settings["held_out"],
+            )
+            comparison.models_ = tuple(told["models"])
+            comparison.protocol_ = TypeAdapter(Protocol).validate_python(told["protocol"])
+            comparison.log_share_ = np.array(told["log_share"])
+            comparison.temperature_ = float(told["temperature"])
+            comparison.training_ = told["training"]
+            seen = {k: weights.pop(f"seen.{k}").numpy() for k in ("values", "region", "labels")}
+            context = weights.pop("seen.context").numpy() if told["context"] else None
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise InputError(f"{folder} does not hold a saved comparison ({error})") from error
+        comparison.seen_ = Sequences(seen["values"], seen["region"], context)
+        comparison.seen_labels_ = seen["labels"]
+        comparison._build(int(told["context"]))
+        comparison.net_.load_state_dict({k.removeprefix("net."): v for k, v in weights.items()})
+        comparison.net_.eval()
+        return comparison
+
+
+def fit_temperature(log_evidence: Array, labels: NDArray[np.int64]) -> float:
+    """Return the temperature with the least cross-entropy, each model counted alike.
+
+    Parameters
+    ----------
+    log_evidence : numpy.ndarray, shape (n, model)
+        Log evidence, but for a constant of each run.
+    labels : numpy.ndarray of int, shape (n,)
+        True model of each run.
+
+    Returns
+    -------
+    float
+        Between .05 and 20.
+    """
+    count = np.bincount(labels, minlength=log_evidence.shape[1])
+    weight = 1.0 / count[labels]
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        log_p = special.log_softmax(log_evidence / np.exp(log_temperature), axis=1)
+        return float(-(weight * log_p[rows, labels]).sum() / weight.sum())
+
+    found = optimize.minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
+    return float(np.exp(found.x))
