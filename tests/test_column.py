@@ -10,7 +10,7 @@ from scipy import optimize, stats
 
 from nmm_infer.campaign import OK, REJECTED, PriorDesign, run
 from nmm_infer.errors import InputError
-from nmm_infer.models import get_model, growth_rates
+from nmm_infer.models import get_model, growth_rates, stable_rest
 from nmm_infer.models.base import Output
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.runs import build_task, simulate_column
@@ -114,6 +114,25 @@ def test_stability_changes_at_the_published_bifurcations() -> None:
         300, 330,
     )  # fmt: skip
     assert hopf == pytest.approx(315.70, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["jansen_rit", "wendling", "tilwani_2025", "thalamocortical"])
+def test_the_quick_verdict_is_that_of_the_eigenvalues(name: str) -> None:
+    model = get_model(name)
+    rng = np.random.default_rng(0)
+    n = 400
+    constants = {
+        c.name: c.default * rng.uniform(0.4, 2.5, n)
+        for c in model.constants
+        if c.name[0] in "ABabC"
+    }
+    drive = {model.targets[0]: rng.uniform(0, 300, n)}
+    rates = growth_rates(model, drive, constants, n)
+    rest, stable = stable_rest(model, drive, constants, n)
+    np.testing.assert_array_equal(stable, rates < 0)
+    assert rest.shape == (len(model.states), n)
+    if name != "tilwani_2025":
+        assert 0.1 < stable.mean() < 0.9
 
 
 def _task(**changes) -> ColumnTask:

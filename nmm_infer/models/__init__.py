@@ -13,7 +13,7 @@ from nmm_infer.models.base import (
 from nmm_infer.models.david_2006 import DAVID_2006
 from nmm_infer.models.david_friston import DAVID_FRISTON
 from nmm_infer.models.jansen_rit import JANSEN_RIT
-from nmm_infer.models.stability import growth_rates, resting_states
+from nmm_infer.models.stability import growth_rates, resting_states, stable_rest
 from nmm_infer.models.thalamocortical import THALAMOCORTICAL
 from nmm_infer.models.tilwani_2025 import TILWANI_2025
 from nmm_infer.models.wendling import WENDLING
@@ -35,4 +35,5 @@ __all__ = [
     "model_names",
     "register_model",
     "resting_states",
+    "stable_rest",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nmm_infer import _random
 from nmm_infer.campaign import DIVERGED, OK, REJECTED, Variable
 from nmm_infer.errors import InputError
-from nmm_infer.models import Model, get_model, growth_rates, load_models
+from nmm_infer.models import Model, get_model, load_models, stable_rest
 from nmm_infer.parameters import Prior
 from nmm_infer.simulation import Clock, Pulse, integrate
 from nmm_infer.simulation.precision import digest
@@ -183,6 +183,12 @@ class ColumnTask:
         -------
         numpy.ndarray of bool, shape (n,)
         """
+        return self._within(values, n)[0]
+
+    def _within(
+        self, values: Mapping[str, NDArray[np.float64]], n: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
+        """Return which parameter sets belong to the study, and where they rest if that is known."""
         inside = np.ones(n, bool)
         for c in self.declaration.constants:
             if c.name in values:
@@ -191,13 +197,15 @@ class ColumnTask:
                           self.declaration.rates], axis=0)  # fmt: skip
         inside &= fastest * self.clock.step <= 1.0
         if self.stratum == "all" or not inside.any():
-            return inside
+            return inside, None
         rows = np.flatnonzero(inside)
         constants = {k: v[rows] for k, v in values.items() if k in self.declaration.defaults}
         drive = {self.declaration.targets[0]: values["drive"][rows]}
-        stable = growth_rates(self.declaration, drive, constants, len(rows)) < 0
+        found, stable = stable_rest(self.declaration, drive, constants, len(rows))
+        rest = np.full((len(found), n), np.nan)
+        rest[:, rows] = found
         inside[rows] = stable if self.stratum == "stable" else ~stable
-        return inside
+        return inside, rest
 
     def simulate(self, theta: xr.DataArray, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Run columns; see :class:`nmm_infer.campaign.Task`."""
@@ -224,12 +232,14 @@ class ColumnTask:
         n = len(index)
         potential = np.full((n, self.clock.n_samples), np.nan, np.float32)
         status = np.full(n, REJECTED, np.int8)
-        inside = np.flatnonzero(self.within(values, n))
+        chosen, rest = self._within(values, n)
+        inside = np.flatnonzero(chosen)
         block = _BLOCK if self._clock.n_samples > 2 * self.clock.n_samples else max(n, 1)
         for start in range(0, len(inside), block):
             rows = inside[start : start + block]
             part = {name: value[rows] for name, value in values.items()}
-            potential[rows], diverged = self._respond(part, index[rows])
+            own = None if rest is None else rest[:, rows]
+            potential[rows], diverged = self._respond(part, index[rows], own)
             status[rows] = np.where(diverged, DIVERGED, OK)
         return potential, status
 
@@ -246,7 +256,10 @@ class ColumnTask:
         return Clock(**{**own, "stop": own["stop"] + last + self.jitter})
 
     def _respond(
-        self, values: Mapping[str, NDArray[np.float64]], index: NDArray[np.int64]
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        index: NDArray[np.int64],
+        rest: NDArray[np.float64] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         n, kept = len(index), self.clock.step * self.clock.every
         late = np.zeros(n, np.int64)
@@ -268,8 +281,8 @@ class ColumnTask:
             noise=noise,
             stimuli=stimuli,
             initial=(
-                None
-                if self.rest == "equilibrium" and self.stratum == "stable"
+                rest[..., None]
+                if rest is not None and self.rest == "equilibrium" and self.stratum == "stable"
                 else np.zeros((len(self.declaration.states), 1, 1))
             ),
             scheme=self.scheme,
