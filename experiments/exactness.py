@@ -23,7 +23,7 @@ from scipy import stats
 from experiments.columns import campaign, levels, observer_of, realised
 from experiments.scales import Cells, main
 from nmm_infer.diagnostics import calibrate
-from nmm_infer.inference import FAMILIES
+from nmm_infer.inference import FAMILIES, load_estimator
 from nmm_infer.inference._c2st import c2st
 from nmm_infer.inference.likelihood import GaussianLikelihood
 from nmm_infer.inference.reference import reference_posterior
@@ -35,16 +35,16 @@ from nmm_infer.study import Study
 
 SCALES = {
     "smoke": {
-        "study": "column5_narrow", "snr": 20.0, "sizes": [600], "observations": 2, "epochs": 3,
-        "calibration": 300, "draws": 2000, "family": "npe_mlp",
+        "study": "column5_narrow", "snr": 20.0, "sizes": [600], "observations": 2, "steps": 20,
+        "calibration": 300, "draws": 1000, "family": "npe_mlp",
     },
     "cpu": {
         "study": "column5_wide", "snr": 20.0, "sizes": [10_000, 100_000], "observations": 24,
-        "epochs": 40, "calibration": 10_000, "draws": 10_000, "family": "npe_cnn_bilstm",
+        "steps": 6000, "calibration": 10_000, "draws": 10_000, "family": "npe_cnn_bilstm",
     },
     "gpu": {
         "study": "column5_wide", "snr": 20.0, "sizes": [10_000, 100_000, 1_000_000],
-        "observations": 100, "epochs": 60, "calibration": 10_000, "draws": 10_000,
+        "observations": 100, "steps": 100_000, "calibration": 10_000, "draws": 10_000,
         "family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
@@ -85,10 +85,16 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     certified = [k for k in range(n) if certificates[k]["certified"]]
     fits = {}
     for size in scale["sizes"]:
-        training = campaign(study, size, "training")
-        estimator = FAMILIES[scale["family"]](
-            training=TrainingSettings(epochs=scale["epochs"], patience=10, learning_rate=2e-3)
-        ).fit(training, observer, likelihood.prior, seed=seed)
+        kept = cells.folder / f"estimator_{size}"
+        if kept.exists():
+            estimator: Any = load_estimator(kept)
+        else:
+            epochs = int(np.clip(scale["steps"] * 256 / size, 4, 60))
+            training = TrainingSettings(epochs=epochs, patience=10, learning_rate=2e-3)
+            pretraining = training.model_copy(update={"epochs": max(2, epochs // 2)})
+            estimator = FAMILIES[scale["family"]](training=training, pretraining=pretraining)
+            estimator.fit(campaign(study, size, "training"), observer, likelihood.prior, seed=seed)
+            estimator.save(kept)
 
         def compare(k: int, estimator: Any = estimator) -> dict[str, Any]:
             exact = np.load(cells.folder / f"reference_{k}.npy")
@@ -125,9 +131,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         fits[str(size)] = {
             "rows": rows,
             "calibration": cells.get(f"calibration_{size}", check),
-            "training_seconds": cells.get(
-                f"seconds_{size}", lambda e=estimator: {"s": e.training_["seconds"]}
-            )["s"],
+            "training": estimator.training_,
         }
     # Of all references: to leave out those that are hard would bend the ranks.
     ranks = np.array([c["ranks"] for c in certificates])
@@ -176,7 +180,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
+def figure(record: dict[str, Any]) -> Any:
     """Draw raw and refined distances by observation."""
     import matplotlib.pyplot as plt
 
@@ -194,6 +198,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
         ylabel="share of observations", ylim=(0, 1),
     )  # fmt: skip
     ax.legend(frameon=False)
+    return fig
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Write the figure."""
+    import matplotlib.pyplot as plt
+
+    fig = figure(record)
     fig.savefig(path)
     plt.close(fig)
 

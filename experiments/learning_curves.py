@@ -113,7 +113,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
+def figure(record: dict[str, Any]) -> Any:
     """Draw information and R² of each parameter against the number of runs."""
     import matplotlib.pyplot as plt
 
@@ -132,6 +132,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
     axes[1].set(xscale="log", xlabel="training runs", ylabel="R²", title=family)
     axes[1].legend(frameon=False, fontsize=7, ncols=2)
     axes[1].axhline(0, color="0.6", lw=0.8)
+    return fig
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Write the figure."""
+    import matplotlib.pyplot as plt
+
+    fig = figure(record)
     fig.savefig(path)
     plt.close(fig)
 

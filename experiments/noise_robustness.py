@@ -134,8 +134,9 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         for family in scale["families"]:
             if number and family in ("prior_mean",):
                 continue
-            name = f"{family}-{number}"
-            fits.setdefault(family, []).append(cells.get(name, partial(fit, family, number)))
+            found = cells.find(f"{family}-{number}", partial(fit, family, number))
+            if found is not None:
+                fits.setdefault(family, []).append(found)
     single: dict[str, Any] = {}
     for family in scale["single"]:
         for snr in scale["single_snrs"]:
@@ -233,7 +234,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
+def figure(record: dict[str, Any]) -> Any:
     """Draw R² against the level: families on the left, parameters of the best on the right."""
     import matplotlib.pyplot as plt
 
@@ -260,6 +261,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
     for ax in axes:
         ax.axhline(0, color="0.6", lw=0.8)
         ax.set_ylim(-0.15, 1.0)
+    return fig
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Write the figure."""
+    import matplotlib.pyplot as plt
+
+    fig = figure(record)
     fig.savefig(path)
     plt.close(fig)
 

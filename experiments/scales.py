@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,14 @@ class Cells:
     ----------
     folder : path
         Where; a cell that is there is not computed again.
+    minutes : float, optional
+        Time after which no cell is begun.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, minutes: float | None = None) -> None:
         self.folder = folder
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self.missing: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -79,6 +84,14 @@ class Cells:
             aside.write_text(json.dumps(record))
             os.replace(aside, path)
         return json.loads(path.read_text())
+
+    def find(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return a cell as :meth:`get` does, or None where there is no time left to begin it."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and not (self.folder / f"{name}.json").exists():
+            self.missing.append(name)
+            return None
+        return self.get(name, compute)
 
 
 def main(
@@ -101,14 +114,19 @@ def main(
     parser.add_argument(
         "--cells", type=Path, help="folder of finished parts, to go on from (out/NAME-SCALE-SEED)"
     )
+    parser.add_argument(
+        "--minutes", type=float, help="begin no further part after so long; the file names those"
+    )
     arguments = parser.parse_args()
     if arguments.table:
         record = json.loads(arguments.table.read_text())
     else:
         folder = arguments.cells or Path("out") / f"{name}-{arguments.scale}-{arguments.seed}"
         with show_progress():
-            record = measure(scales[arguments.scale], arguments.seed, Cells(folder))
+            cells = Cells(folder, arguments.minutes)
+            record = measure(scales[arguments.scale], arguments.seed, cells)
         record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
+        record["missing"] = cells.missing
     if arguments.output:
         arguments.output.write_text(json.dumps(record, indent=1) + "\n")
     if arguments.figure and draw is not None:

@@ -29,8 +29,10 @@ from experiments.noise_robustness import BASELINES, POSTERIORS, REGRESSORS
 from experiments.scales import Cells, interval, main
 from nmm_infer.diagnostics import calibrate, score_estimator
 from nmm_infer.inference import FAMILIES
+from nmm_infer.inference.likelihood import GaussianLikelihood
 from nmm_infer.parameters import Prior
-from nmm_infer.runs import column_observer
+from nmm_infer.runs import build_task, column_observer
+from nmm_infer.sensitivity.identifiability import compare_with_posterior, identifiability
 from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
@@ -43,18 +45,21 @@ SCALES = {
         "small": 300, "large": 600, "test": 100, "seeds": 2, "families_small": ["mlp", "npe_mlp"],
         "families_large": ["ridge", "mlp"], "posterior": "npe_mlp", "training": 600, "epochs": 4,
         "fresh": 200, "draws": 64, "trials": 2,
+        "fisher": 20,
     },
     "cpu": {
         "small": 1000, "large": 10_000, "test": 1000, "seeds": 5,
         "families_small": ["ridge", "transformer", "bilstm", "npe_mlp"],
-        "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_cnn_bilstm",
+        "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_mlp",
         "training": 30_000, "epochs": None, "fresh": 10_000, "draws": 256, "trials": 59,
+        "fisher": 400,
     },
     "gpu": {
         "small": 1000, "large": 100_000, "test": 1000, "seeds": 5,
         "families_small": [*BASELINES, *REGRESSORS, *POSTERIORS],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_cnn_bilstm",
         "training": 300_000, "epochs": None, "fresh": 10_000, "draws": 256, "trials": 59,
+        "fisher": 2000,
     },
 }  # fmt: skip
 
@@ -182,9 +187,26 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         estimator.fit(training, own, _free(study), seed=seed)
         fresh = own.view(campaign(study, scale["fresh"], "calibration"), "calibration")
         found = calibrate(estimator, fresh, seed=seed)
+        told: dict[str, Any] = {}
+        if noise != "paper":  # what any estimator could have, from derivatives of the model
+            likelihood = GaussianLikelihood(
+                build_task(study, [], stream="likelihood"), own, kind="white", snr=20.0
+            )
+            known = identifiability(likelihood, n_draws=scale["fisher"], seed=seed)
+            both = compare_with_posterior(known, found)
+            told = {
+                "contraction_possible": dict(
+                    zip(known["parameter"].values.tolist(), both["local"].values, strict=True)
+                ),
+                "ridges": known["ridge_name"].values.tolist(),
+                "unidentifiable": known.attrs["unidentifiable"],
+                "directions": known["direction_name"].values.tolist(),
+                "direction_contraction": known["direction_contraction"].values,
+            }
         power = signal_power(study)
         level = 1e-6 * study.column.noise_level
         return {
+            **told,
             "products": products(estimator, fresh, study, 64, seed),
             "contraction": dict(zip(found["parameter"].values.tolist(),
                                     found["contraction"].values.tolist(), strict=True)),
@@ -262,10 +284,36 @@ def table(record: dict[str, Any]) -> str:
                 f"| {name} ({found['median_snr']:.0f} dB) | {' | '.join(cells)} "
                 f"| {found['largest_gap']:.3f} ({found['band']:.3f}) |"
             )
+    names = list(next(iter(record["answers"]["20 dB"].values()))["contraction"])
+    rows += [
+        "",
+        "Contraction at 20 dB: what the model can tell (Fisher information with the prior), and "
+        "what this estimator gets out of it:",
+        "",
+        f"| study | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
+    ]
+    for name, found in record["answers"]["20 dB"].items():
+        possible, got = found["contraction_possible"], found["contraction"]
+        cells = [f"{possible[n]:.2f}, {got[n]:.2f}" for n in names]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    rows.append("")
+    for name, found in record["answers"]["20 dB"].items():
+        small = [
+            f"{direction} ({contraction:.2f})"
+            for direction, contraction in zip(
+                found["directions"], found["direction_contraction"], strict=True
+            )
+            if contraction < 0.1
+        ]
+        rows.append(
+            f"Directions that contract by less than .1, {name}: {'; '.join(small) or 'none'}."
+        )
+        rows.append("")
     return "\n".join(rows)
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
+def figure(record: dict[str, Any]) -> Any:
     """Draw R² of connections and products in the three studies."""
     import matplotlib.pyplot as plt
 
@@ -287,6 +335,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
     ax.set(xticks=range(len(columns)), xticklabels=labels, ylabel="R²", ylim=(-0.1, 1.05))
     ax.axhline(0, color="0.6", lw=0.8)
     ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    return fig
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Write the figure."""
+    import matplotlib.pyplot as plt
+
+    fig = figure(record)
     fig.savefig(path)
     plt.close(fig)
 
