@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import mne
@@ -17,6 +16,7 @@ from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
+    FAMILIES,
     Estimator,
     PosteriorEstimator,
     PosteriorMixin,
@@ -24,28 +24,46 @@ from nmm_infer.inference import (
     RidgeGaussian,
     load_estimator,
 )
-from nmm_infer.observation import Observer, View, observe
+from nmm_infer.observation import Observer, Sequences, View, observe
 from nmm_infer.parameters import Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
 ONCE = TrainingSettings(epochs=1, batch_size=64)
-LSTM = EncoderSettings(width=8, layers=1, patch=8)
-ATTENTION = EncoderSettings(backbone="transformer", width=8, layers=1, patch=8)
-
-
-def _flow(encoder: EncoderSettings, kind: str) -> Callable[[], Estimator]:
-    density = DensitySettings(kind=kind, transforms=1, hidden=8)
-    return lambda: PosteriorEstimator(encoder, density, ONCE, ONCE)
-
-
-MAKE: dict[str, Callable[[], Estimator]] = {
-    "ridge": RidgeGaussian,
-    "regressor-bilstm": lambda: Regressor(LSTM, ONCE),
-    "regressor-transformer": lambda: Regressor(ATTENTION, ONCE),
-    "npe-bilstm-nsf": _flow(LSTM, "nsf"),
-    "npe-transformer-maf": _flow(ATTENTION, "maf"),
+TINY = {
+    "encoder": EncoderSettings(width=8, layers=1, patch=8),
+    "density": DensitySettings(transforms=1, hidden=8),
+    "training": ONCE,
+    "pretraining": ONCE,
 }
+#: Trained from no seed.
+SEEDLESS = ("prior_mean", "ridge", "nearest")
+#: Of one kind with others that are tested in the fast tests.
+SLOW = ("mlp", "npe_mlp", "npe_lstm", "npe_cnn_bilstm")
+KINDS = [pytest.param(k, marks=pytest.mark.slow if k in SLOW else ()) for k in FAMILIES]
+
+
+def _make(kind: str) -> Estimator:
+    more = {"members": 2} if kind == "ensemble" else {}
+    if kind == "npe_transformer":
+        more = {"density": DensitySettings(kind="maf", transforms=1, hidden=8)}
+    return FAMILIES[kind](**(TINY | more))
+
+
+def test_families_make_what_they_are_called() -> None:
+    for kind in FAMILIES:
+        made = _make(kind)
+        if isinstance(made, (Regressor, PosteriorEstimator)) and kind != "fmpe":
+            assert made.encoder.backbone == (
+                "mlp" if kind == "npe_features" else kind.removeprefix("npe_")
+            )
+            assert made.encoder.width == 8
+            assert (made.encoder.inputs == "features") == (kind == "npe_features")
+    made = {type(_make(kind)).name for kind in FAMILIES}
+    assert made == {
+        "prior_mean", "ridge_gaussian", "nearest_neighbour", "gradient_boosting", "regressor",
+        "npe", "fmpe", "ensemble",
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +73,14 @@ def fresh(observer: Observer, campaign: Campaign) -> View:
 
 def _answers(estimator: Estimator, view: View, seed: int = 0) -> list[np.ndarray]:
     """Everything that an estimator says, as arrays."""
-    if isinstance(estimator, PosteriorMixin):
-        draws = estimator.posterior(view, n_draws=30, seed=seed)
-        return [draws.values, estimator.log_prob(view.theta, view)]
-    assert isinstance(estimator, Regressor)
-    return [estimator.predict(view).values]
+    assert isinstance(estimator, PosteriorMixin)
+    draws = estimator.posterior(view, n_draws=30, seed=seed)
+    return [
+        draws.values,
+        estimator.log_prob(view.theta, view),
+        estimator.predict(view, n_draws=30, seed=seed).values,
+        estimator.interval(view, 0.8, n_draws=30, seed=seed).values,
+    ]
 
 
 def _same(kind: str, one: np.ndarray, other: np.ndarray) -> None:
@@ -67,12 +88,12 @@ def _same(kind: str, one: np.ndarray, other: np.ndarray) -> None:
     np.testing.assert_allclose(one, other, rtol=1e-14 if kind == "ridge" else 0, atol=0)
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", KINDS)
 def test_contract(
     kind: str, campaign: Campaign, observer: Observer, task: NetworkTask, fresh: View,
     tmp_path: Path, random_state_guard: None,
 ) -> None:  # fmt: skip
-    estimator = MAKE[kind]()
+    estimator = _make(kind)
     for call in (
         lambda: estimator.sequences(fresh),
         lambda: estimator.save(tmp_path / "no"),
@@ -98,23 +119,33 @@ def test_contract(
     for one, other in zip(first, _answers(estimator, fresh), strict=True):
         _same(kind, one, other)
 
-    # Within the bounds of the prior, and not at its edges only.
-    low = np.array([p.low if p.distribution != "signed_lognormal" else -np.inf
-                    for p in estimator.prior_.parameters])  # fmt: skip
-    high = np.array([p.high if p.distribution != "signed_lognormal" else np.inf
-                     for p in estimator.prior_.parameters])  # fmt: skip
-    assert (first[0] >= low).all() and (first[0] <= high).all()
+    # Within the bounds of the prior.
+    low, high = (np.array([p.quantile(q) for p in estimator.prior_.parameters]) for q in (0, 1))
+    for values in (first[0], first[2]):
+        assert (values >= low).all() and (values <= high).all()
 
     # Names, units, shapes.
-    if isinstance(estimator, PosteriorMixin):
-        draws = estimator.posterior(fresh, n_draws=30, seed=0)
-        assert draws.dims == ("simulation", "draw", "parameter")
-        assert draws.shape == (20, 30, len(free))
-        assert draws.coords["parameter"].values.tolist() == free
-        assert draws.coords["unit"].values.tolist() == estimator.prior_.units
-        assert (_answers(estimator, fresh, seed=1)[0] != first[0]).any()
-        shuffled = fresh.theta.sel(parameter=free[::-1])
-        _same(kind, estimator.log_prob(shuffled, fresh), first[1])
+    draws = estimator.posterior(fresh, n_draws=30, seed=0)
+    assert draws.dims == ("simulation", "draw", "parameter")
+    assert draws.shape == (20, 30, len(free))
+    predicted, interval = estimator.predict(fresh), estimator.interval(fresh, 0.8)
+    assert predicted.dims == ("simulation", "parameter")
+    assert interval.dims == ("simulation", "bound", "parameter")
+    assert interval.coords["bound"].values.tolist() == ["low", "high"]
+    for labelled in (draws, predicted, interval):
+        assert labelled.coords["parameter"].values.tolist() == free
+        assert labelled.coords["unit"].values.tolist() == estimator.prior_.units
+    narrow = estimator.interval(fresh, 0.3)
+    assert (narrow.sel(bound="low") > interval.sel(bound="low")).all()
+    assert (narrow.sel(bound="high") < interval.sel(bound="high")).all()
+    assert (_answers(estimator, fresh, seed=1)[0] != first[0]).any()
+    shuffled = fresh.theta.sel(parameter=free[::-1])
+    _same(kind, estimator.log_prob(shuffled, fresh), first[1])
+    with pytest.raises(InputError, match="between 0 and 1"):
+        estimator.interval(fresh, 1.0)
+    short = Sequences(np.ones((2, 7), np.float32), np.zeros(2, int))
+    with pytest.raises(InputError, match="7 numbers; this estimator reads 41 steps x 1"):
+        estimator.predict(short)
 
     # Save and load.
     folder = estimator.save(tmp_path / "saved")
@@ -133,23 +164,23 @@ def test_contract(
     estimator.save(folder)  # an estimator replaces an estimator
 
     # The same seed gives the same weights.
-    again = MAKE[kind]().fit(campaign, observer, prior, seed=5)
+    again = _make(kind).fit(campaign, observer, prior, seed=5)
     for name, weights in again._state()[1].items():
         assert torch.equal(weights, estimator._state()[1][name]), name
-    if kind != "ridge":
+    if kind not in SEEDLESS:
         torch.rand(3)  # the global state is not where the weights come from
         torch.manual_seed(123)
-        other = MAKE[kind]().fit(campaign, observer, prior, seed=6)
+        other = _make(kind).fit(campaign, observer, prior, seed=6)
         same = [torch.equal(w, estimator._state()[1][n]) for n, w in other._state()[1].items()]
         assert not all(same)
 
 
-@pytest.mark.parametrize("kind", ["ridge", "regressor-bilstm"])
+@pytest.mark.parametrize("kind", ["ridge", "bilstm"])
 def test_order_of_parameters_is_by_name(
     kind: str, campaign: Campaign, observer: Observer, task: NetworkTask, fresh: View
 ) -> None:
     few = task.prior.select(["source_scale", "A", "stimulus_onset"])
-    estimator = MAKE[kind]().fit(campaign, observer, few)
+    estimator = _make(kind).fit(campaign, observer, few)
     assert estimator.prior_.names == ["source_scale", "A", "stimulus_onset"]
     values = _answers(estimator, fresh)[0]
     onset = values[..., 2]

@@ -81,8 +81,8 @@ class Task(Protocol):
         -------
         dict of str to numpy.ndarray
             One array a variable, with ``simulation`` first. It may add ``"status"``, a code a run
-            (``OK``, ``DIVERGED``, ``FAILED``, ``REJECTED``); without, a run with a value that is not finite is
-            ``DIVERGED``.
+            (``OK``, ``DIVERGED``, ``FAILED``, ``REJECTED``); without, a run with a value that is
+            not finite is ``DIVERGED``.
 
         Raises
         ------

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -40,6 +40,10 @@ __all__ = ["Estimator", "PosteriorMixin", "load_estimator", "versions"]
 
 _CLASSES: dict[str, type[Estimator]] = {}
 
+#: Fewer runs cannot be divided into those that train, those that choose and those that calibrate.
+MIN_RUNS = 20
+_DRAWS_AT_A_TIME = 1_000_000
+
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
@@ -66,6 +70,8 @@ class Estimator(ABC):
     protocol_: Protocol
     training_: dict[str, Any]
 
+    _checkpoints: Path | None = None
+
     #: What a saved estimator is rebuilt from.
     name: ClassVar[str]
 
@@ -81,6 +87,7 @@ class Estimator(ABC):
         prior: Prior | None = None,
         *,
         seed: int = 0,
+        checkpoints: str | Path | None = None,
     ) -> Self:
         """Learn from the valid runs of a campaign.
 
@@ -95,10 +102,18 @@ class Estimator(ABC):
             All of the campaign's without.
         seed : int
             Seed of initial weights and of the order of training.
+        checkpoints : path, optional
+            Folder in which networks keep their state after every epoch. After an interruption,
+            the same call goes on from there.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        InputError
+            If ``checkpoints`` holds those of another fit, or if there are too few runs.
         """
         prior = campaign.prior if prior is None else prior
         self.prior_ = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
@@ -111,9 +126,15 @@ class Estimator(ABC):
             "campaign": campaign.fingerprint,
             "channels": list(observer.head.channels),
             "noise": observer.noise.source,
+            "context": list(getattr(observer, "context_names", ())),
             "seed": seed,
             "versions": versions(),
         }
+        if len(view) < MIN_RUNS:
+            raise InputError(
+                f"{len(view)} valid runs are too few to learn from: give at least {MIN_RUNS}"
+            )
+        self._checkpoints = None if checkpoints is None else Path(checkpoints)
         # torch's initialisation has no door but the global generator: it is put back afterwards.
         begin = perf_counter()
         with torch.random.fork_rng(devices=[]):
@@ -124,7 +145,10 @@ class Estimator(ABC):
 
     @abstractmethod
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
-        """Learn to predict ``target`` (n, parameter), in probit space."""
+        """Learn to predict ``target`` (n, parameter), in probit space.
+
+        Checkpoints go to ``self._checkpoints``, if it is a folder.
+        """
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -144,6 +168,34 @@ class Estimator(ABC):
             raise InputError(
                 f"this {type(self).__name__} has not been fitted yet: call fit() first"
             )
+
+    @property
+    def n_context(self) -> int:
+        """Numbers that are known of each observation beside its values."""
+        return len(self.training_["context"])
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the values are powers."""
+        return self.protocol_.kind == "spontaneous"
+
+    def flat(self, sequences: Sequences) -> NDArray[np.float32]:
+        """Return what the estimator reads, shape (n, step * component + context).
+
+        Raises
+        ------
+        InputError
+            If the sequences are not those of the estimator's protocol, or lack its context.
+        """
+        x, steps, components = sequences.flat, self.protocol_.n_steps, self.protocol_.n_components
+        if x.shape[1] != steps * components + self.n_context:
+            raise InputError(
+                f"the sequences have {x.shape[1]} numbers; this estimator reads {steps} steps x "
+                f"{components} component(s) + {self.n_context} of context "
+                f"({', '.join(self.training_['context']) or 'none'}): observe them through its "
+                "protocol and with its kind of observer"
+            )
+        return x
 
     def sequences(
         self,
@@ -225,12 +277,95 @@ class PosteriorMixin(ABC):
         """See :meth:`Estimator.sequences`."""
 
     @abstractmethod
+    def flat(self, sequences: Sequences) -> NDArray[np.float32]:
+        """See :meth:`Estimator.flat`."""
+
+    @abstractmethod
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
         """Draw in probit space, shape (n, draw, parameter)."""
 
     @abstractmethod
     def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the log density in probit space of each pair, shape (n,)."""
+
+    def _sample_and_log_prob(
+        self, x: NDArray[np.float32], n_draws: int, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Draw for one observation, shape (1, ...): (draw, parameter), and their log densities."""
+        draws = self._sample(x, n_draws, seed)[0]
+        return draws, self._log_prob(draws, np.repeat(x, n_draws, axis=0))
+
+    def _read(
+        self, x: Any, forward: Head | None = None, events: str | None = None
+    ) -> NDArray[np.float32]:
+        return self.flat(self.sequences(x, forward=forward, events=events))
+
+    def _summarise(
+        self,
+        x: NDArray[np.float32],
+        statistic: Callable[[NDArray[np.float32]], NDArray[Any]],
+        n_draws: int,
+        seed: int,
+    ) -> NDArray[Any]:
+        """Return a statistic over draws, (n, draw, parameter) to (n, ...), block by block."""
+        rows = max(1, _DRAWS_AT_A_TIME // n_draws)
+        parts = [
+            statistic(self._sample(x[start : start + rows], n_draws, seed + i))
+            for i, start in enumerate(range(0, len(x), rows))
+        ]
+        return np.concatenate(parts)
+
+    def predict(
+        self,
+        x: View | Sequences | Observation | Recording,
+        forward: Head | None = None,
+        *,
+        events: str | None = None,
+        n_draws: int = 500,
+        seed: int = 0,
+    ) -> xr.DataArray:
+        """Return point estimates, dims (simulation, parameter), in the parameters' units.
+
+        The estimate is the posterior mean in probit space, mapped back: the median of a posterior
+        that is normal there. Arguments are those of :meth:`posterior`.
+        """
+        flat = self._read(x, forward, events)
+        z = self._summarise(flat, lambda draws: draws.mean(axis=1), n_draws, seed)
+        return self.prior_.label(self.prior_.from_unconstrained(z))
+
+    def interval(
+        self,
+        x: View | Sequences | Observation | Recording,
+        level: float = 0.9,
+        forward: Head | None = None,
+        *,
+        events: str | None = None,
+        n_draws: int = 1000,
+        seed: int = 0,
+    ) -> xr.DataArray:
+        """Return an interval for each parameter that holds the truth with probability ``level``.
+
+        Parameters
+        ----------
+        x : View, Observation or MNE object
+            What was observed.
+        level : float
+            Probability, between 0 and 1.
+        forward, events, n_draws, seed
+            See :meth:`posterior`.
+
+        Returns
+        -------
+        xarray.DataArray, dims (simulation, bound, parameter)
+            Central intervals of the posterior: ``low`` and ``high``, in the parameters' units.
+        """
+        check_level(level)
+        flat = self._read(x, forward, events)
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        z = self._summarise(
+            flat, lambda draws: np.moveaxis(np.quantile(draws, tails, axis=1), 0, 1), n_draws, seed
+        )
+        return label_interval(self.prior_, z)
 
     def posterior(
         self,
@@ -261,10 +396,9 @@ class PosteriorMixin(ABC):
         xarray.DataArray, dims (simulation, draw, parameter)
             Draws in the parameters' units.
         """
-        sequences = self.sequences(x, forward=forward, events=events)
-        theta = self.prior_.from_unconstrained(self._sample(sequences.values, n_draws, seed))
+        draws = self._sample(self._read(x, forward, events), n_draws, seed)
         return xr.DataArray(
-            theta,
+            self.prior_.from_unconstrained(draws),
             dims=("simulation", "draw", "parameter"),
             coords=self.prior_.coords(),
             name="posterior",
@@ -274,6 +408,22 @@ class PosteriorMixin(ABC):
         self, theta: xr.DataArray, x: View | Sequences | Observation | Recording
     ) -> NDArray[np.float64]:
         """Return log q(theta | x) of each pair, shape (n,), in the parameters' units."""
+        flat = self._read(x)
         z = self.prior_.to_unconstrained(theta)
-        density = self._log_prob(z.astype(np.float32), self.sequences(x).values)
-        return density - self.prior_.log_jacobian(z)
+        return self._log_prob(z.astype(np.float32), flat) - self.prior_.log_jacobian(z)
+
+
+def check_level(level: float) -> None:
+    """Raise an error unless a probability lies between 0 and 1."""
+    if not 0 < level < 1:
+        raise InputError(f"the level of an interval lies between 0 and 1, got {level}")
+
+
+def label_interval(prior: Prior, z: NDArray[Any]) -> xr.DataArray:
+    """Return bounds in probit space, shape (n, 2, parameter), in the parameters' units."""
+    return xr.DataArray(
+        prior.from_unconstrained(z),
+        dims=("simulation", "bound", "parameter"),
+        coords={"bound": ["low", "high"], **prior.coords()},
+        name="interval",
+    )

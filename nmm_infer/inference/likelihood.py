@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,8 @@ class GaussianLikelihood:
         come early or late, a random onset, several regions, or a protocol that is not linear.
     """
 
+    _dtype: Literal["float32", "float64"] = "float32"
+
     def __init__(
         self,
         task: ColumnTask,
@@ -77,7 +81,7 @@ class GaussianLikelihood:
                 raise InputError(f"the likelihood is not exact: {reason}")
         self._factor, place = 1.0, 0
         if isinstance(noise, NoiseLevels):
-            if kind not in noise.kinds or snr not in noise.levels:
+            if kind is None or snr is None or kind not in noise.kinds or snr not in noise.levels:
                 raise InputError(
                     f"the observer's noise differs from run to run: name its kind (of "
                     f"{', '.join(noise.kinds)}) and snr (of {', '.join(map(str, noise.snrs))})"
@@ -113,6 +117,13 @@ class GaussianLikelihood:
     def size(self) -> int:
         """Numbers in a whitened observation."""
         return self.n_components * len(self._whitener)
+
+    @property
+    def precise(self) -> Self:
+        """The same likelihood, simulated in float64: for derivatives by differences."""
+        other = copy.copy(self)
+        other._dtype = "float64"
+        return other
 
     @cached_property
     def _fixed(self) -> dict[str, float]:
@@ -152,11 +163,11 @@ class GaussianLikelihood:
         """
         z = np.atleast_2d(np.asarray(z, dtype=float))
         n = len(z)
-        finite = np.isfinite(z).all(axis=1)
+        finite = np.asarray(np.isfinite(z).all(axis=1))
         free = self.prior.from_unconstrained(np.where(finite[:, None], z, 0.0))
         values = dict(zip(self.prior.names, free.T, strict=True))
         values |= {name: np.full(n, value) for name, value in self._fixed.items()}
-        potential, status = self.task.respond(values, np.arange(n))
+        potential, status = self.task.respond(values, np.arange(n), self._dtype)
         valid = finite & (status == OK) & np.isfinite(potential).all(axis=1)
         scale = np.where(valid, values["source_scale"], 0.0)
         course = np.where(valid[:, None], potential, 0.0).astype(float) @ self._response

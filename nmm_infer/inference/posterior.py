@@ -13,9 +13,10 @@ from sbi.inference.posteriors import DirectPosterior
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
-from nmm_infer.inference.base import Estimator, PosteriorMixin
+from nmm_infer.inference.base import PosteriorMixin
+from nmm_infer.inference.network import NetworkEstimator, part
 from nmm_infer.inference.regressor import Regressor
-from nmm_infer.networks import Encoder
+from nmm_infer.networks.threads import one_thread
 from nmm_infer.observation import View
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 from nmm_infer.training import train
@@ -27,17 +28,17 @@ def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
     return net.loss(target, x).mean()  # type: ignore[operator]
 
 
-class PosteriorEstimator(Estimator, PosteriorMixin):
+class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
     """Amortised posterior: a normalising flow of sbi on the encoder's summary.
 
-    The encoder is first trained as a :class:`Regressor` (kept as ``regressor_``), then becomes
-    the embedding of the flow and both are trained together on the flow's log density. The flow
-    lives in probit space, where the prior is N(0, I) and no draw can leave its range.
+    The encoder is first trained as a :class:`Regressor` (kept as ``regressor_``, uncalibrated),
+    then becomes the embedding of the flow and both are trained together on the flow's log density.
+    The flow lives in probit space, where the prior is N(0, I) and no draw can leave its range.
 
     Parameters
     ----------
     encoder : EncoderSettings
-        The backbone.
+        The backbone; with ``inputs="features"``, named features are read instead of the sequence.
     density : DensitySettings
         The flow.
     training : TrainingSettings
@@ -60,7 +61,7 @@ class PosteriorEstimator(Estimator, PosteriorMixin):
         self.training = training or TrainingSettings(learning_rate=2e-3)
         self.pretraining = pretraining or TrainingSettings(epochs=12, learning_rate=2e-3)
 
-    def _build(self, encoder: Encoder) -> Any:
+    def _build(self, encoder: nn.Module) -> Any:
         builder = posterior_nn(
             self.density.kind,
             embedding_net=encoder,
@@ -70,52 +71,65 @@ class PosteriorEstimator(Estimator, PosteriorMixin):
             num_transforms=self.density.transforms,
         )
         # Only the shapes are taken from these batches.
-        return builder(torch.zeros(4, len(self.prior_)), torch.ones(4, self.protocol_.n_steps))
+        n = self.protocol_.n_steps * self.protocol_.n_components + self.n_context
+        return builder(torch.zeros(4, len(self.prior_)), self._tensor(np.ones((4, n), np.float32)))
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         self.regressor_ = Regressor(self.encoder, self.pretraining)
-        self.regressor_.prior_, self.regressor_.protocol_ = self.prior_, self.protocol_
-        self.regressor_.training_ = dict(self.training_)
-        self.regressor_._fit(view, target, seed)
-        encoder = Encoder(self.protocol_.n_steps, self._logarithmic, self.encoder)
+        self.regressor_._like(self)
+        self.regressor_._checkpoints = self._checkpoints
+        self.regressor_._learn(view, target, seed)
+        encoder = self._make_encoder()
         encoder.load_state_dict(self.regressor_.net_.encoder.state_dict())
         self.net_ = self._build(encoder)
-        losses = train(
-            self.net_, _loss, view, target, self.training, seed=seed,
-            description="Training the posterior",
+        self.training_["validation_loss"] = train(
+            self.net_, _loss, view, target, self.training, seed=seed, prepare=self._inputs,
+            folder=self._folder("posterior"), description="Training the posterior",
         )  # fmt: skip
-        self.training_["validation_loss"] = losses
 
-    @property
-    def _logarithmic(self) -> bool:
-        return self.protocol_.kind == "spontaneous"
+    def to_sbi(self) -> Any:
+        """Return sbi's own posterior object, in probit space (see :class:`Prior`).
 
-    def to_sbi(self) -> DirectPosterior:
-        """Return sbi's own posterior object, in probit space (see :class:`Prior`)."""
+        Its ``x`` is what the encoder reads: sequence and context, or named features.
+        """
         self._check_fitted()
         return DirectPosterior(self.net_, self.prior_.to_torch(), enable_transform=False)
 
     @torch.no_grad()
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with one_thread(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # nflows calls a deprecated solver
             torch.manual_seed(seed)
             parts = [
-                self.net_.sample((n_draws,), condition=part).transpose(0, 1)
-                for part in torch.as_tensor(x).split(max(1, 200_000 // n_draws))
+                self.net_.sample((n_draws,), condition=batch).transpose(0, 1)
+                for batch in self._tensor(x).split(max(1, 200_000 // n_draws))
             ]
         return torch.cat(parts).numpy()
 
     @torch.no_grad()
+    def _sample_and_log_prob(
+        self, x: NDArray[np.float32], n_draws: int, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        # The observation is encoded once, not once a draw.
+        with one_thread(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # nflows calls a deprecated solver
+            torch.manual_seed(seed)
+            draws, density = self.net_.sample_and_log_prob(
+                torch.Size((n_draws,)), condition=self._tensor(x)
+            )
+        return draws[:, 0].numpy(), np.asarray(density[:, 0].double().numpy())
+
+    @torch.no_grad()
     def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
-        pairs = zip(torch.as_tensor(z).split(2048), torch.as_tensor(x).split(2048), strict=True)
-        parts = [self.net_.log_prob(a[None], condition=b)[0] for a, b in pairs]
+        pairs = zip(torch.as_tensor(z).split(2048), self._tensor(x).split(2048), strict=True)
+        with one_thread():
+            parts = [self.net_.log_prob(a[None], condition=b)[0] for a, b in pairs]
         return np.asarray(torch.cat(parts).double().numpy())
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         parts = ("encoder", "density", "training", "pretraining")
         weights = {f"density.{k}": v for k, v in self.net_.state_dict().items()}
-        weights |= {f"regressor.{k}": v for k, v in self.regressor_.net_.state_dict().items()}
+        weights |= {f"regressor.{k}": v for k, v in self.regressor_._state()[1].items()}
         return {part: getattr(self, part).model_dump() for part in parts}, weights
 
     @classmethod
@@ -128,13 +142,9 @@ class PosteriorEstimator(Estimator, PosteriorMixin):
         )
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
         self.regressor_ = Regressor(self.encoder, self.pretraining)
-        self.regressor_.prior_, self.regressor_.protocol_ = self.prior_, self.protocol_
-        self.regressor_.training_ = self.training_
-        self.regressor_._load_weights(part("regressor."))
-        self.net_ = self._build(Encoder(self.protocol_.n_steps, self._logarithmic, self.encoder))
-        self.net_.load_state_dict(part("density."))
+        self.regressor_._like(self)
+        self.regressor_._load_weights(part(weights, "regressor."))
+        self.net_ = self._build(self._make_encoder())
+        self.net_.load_state_dict(part(weights, "density."))
         self.net_.eval()

@@ -15,12 +15,14 @@ from torch import Tensor
 from nmm_infer.inference.base import Estimator, PosteriorMixin
 from nmm_infer.networks import Standardise
 from nmm_infer.observation import View
+from nmm_infer.settings import SHARD
+from nmm_infer.training import read
 
 __all__ = ["RidgeGaussian"]
 
 
 class RidgeGaussian(Estimator, PosteriorMixin):
-    """A Gaussian posterior in probit space, linear in the sequence and its upright copy.
+    """A Gaussian posterior in probit space, linear in the observation and its upright copy.
 
     The mean is a ridge regression (penalty by generalised cross-validation), the covariance that
     of its residuals on runs held out from it.
@@ -29,32 +31,38 @@ class RidgeGaussian(Estimator, PosteriorMixin):
     ----------
     penalties : sequence of float
         Candidates.
+    most : int
+        Training runs that are read, the first ones of a larger campaign.
     """
 
     name = "ridge_gaussian"
 
-    def __init__(self, penalties: tuple[float, ...] = (1e-2, 1.0, 1e2, 1e4)) -> None:
-        self.penalties = tuple(penalties)
+    def __init__(
+        self, penalties: tuple[float, ...] = (1e-2, 1.0, 1e2, 1e4), most: int = 50_000
+    ) -> None:
+        self.penalties, self.most = tuple(penalties), most
 
     def _features(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         with torch.no_grad():
-            features = self.standardise_(torch.as_tensor(x)).numpy()
-        shape, size = features[..., 0].astype(float), features[:, :1, 1].astype(float)
-        # The sign of a source is fair, so the shape is offered with its largest peak up as well.
-        largest = np.abs(shape).argmax(axis=1)[:, None]
-        upright = shape * np.sign(np.take_along_axis(shape, largest, axis=1))
-        return np.concatenate([shape, upright, size], axis=1)
+            known = self.standardise_(torch.as_tensor(x))
+            shape, amplitude = known.shape.flatten(1), known.amplitude.flatten(1)
+        # The sign of a source is fair, so what is offered is offered with its largest peak up too.
+        largest = shape.abs().argmax(dim=1, keepdim=True)
+        sign = torch.sign(torch.take_along_dim(shape, largest, dim=1))
+        columns = [shape, amplitude, sign * shape, sign * amplitude, known.summary]
+        return np.asarray(torch.cat(columns, dim=1).double().numpy())
 
     def _build(self) -> None:
+        protocol = self.protocol_
         self.standardise_ = Standardise(
-            self.protocol_.n_steps, self.protocol_.kind == "spontaneous"
+            protocol.n_steps, self.logarithmic, protocol.n_components, self.n_context
         )
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         self._build()
-        x = view.sequences(epoch=0).values
+        x = read(view, 0, SHARD, limit=self.most)
         self.standardise_.fit(torch.as_tensor(x))
-        features, split = self._features(x), round(0.8 * len(x))
+        features, target, split = self._features(x), target[: len(x)], round(0.8 * len(x))
         ridge = RidgeCV(self.penalties).fit(features[:split], target[:split])
         self.coefficients_ = np.atleast_2d(np.asarray(ridge.coef_, dtype=float))
         self.intercept_ = np.atleast_1d(np.asarray(ridge.intercept_, dtype=float))
@@ -81,11 +89,11 @@ class RidgeGaussian(Estimator, PosteriorMixin):
             for name in ("coefficients", "intercept", "covariance")
         }
         weights |= {f"standardise.{k}": v for k, v in self.standardise_.state_dict().items()}
-        return {"penalties": list(self.penalties)}, weights
+        return {"penalties": list(self.penalties), "most": self.most}, weights
 
     @classmethod
     def _restore(cls, settings: Mapping[str, Any]) -> Self:
-        return cls(tuple(settings["penalties"]))
+        return cls(tuple(settings["penalties"]), settings["most"])
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         self._build()

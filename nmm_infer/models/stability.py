@@ -31,6 +31,15 @@ def _slopes(
     return np.stack([np.broadcast_to(s, states.shape[1:]) for s in slopes])
 
 
+def _values(
+    model: Model, inputs: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return inputs and constants, those that are not given as published."""
+    silent = {target: np.zeros(1) for target in model.targets}
+    published = {name: np.full(1, value) for name, value in model.defaults.items()}
+    return {**silent, **published, **inputs, **constants}
+
+
 def jacobians(
     model: Model,
     states: NDArray[np.float64],
@@ -53,7 +62,7 @@ def jacobians(
     numpy.ndarray, shape (n, state, state)
         Derivative of each slope (row) by each state (column).
     """
-    values = {**dict.fromkeys(model.targets, np.zeros(1)), **model.defaults, **inputs, **constants}
+    values = _values(model, inputs, constants)
     n_states, n = states.shape
     result = np.empty((n, n_states, n_states))
     for k in range(n_states):
@@ -84,13 +93,15 @@ def resting_states(
         ]
         with np.errstate(over="ignore"):
             return np.asarray(model.equilibrium(*full))
-    values = {**dict.fromkeys(model.targets, np.zeros(1)), **model.defaults, **inputs, **constants}
+    values = _values(model, inputs, constants)
     states = np.zeros((len(model.states), n))
     size = np.zeros(n)
     for _ in range(_NEWTON_STEPS):
         matrix = jacobians(model, states, inputs, constants)
         slopes = _slopes(model, states, values)
-        solvable = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(slopes).all(axis=0)
+        solvable = np.asarray(
+            np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(slopes).all(axis=0)
+        )
         solvable[solvable] = np.linalg.cond(matrix[solvable]) < 1e14
         step = np.full_like(states, np.nan)
         step[:, solvable] = np.linalg.solve(matrix[solvable], slopes.T[solvable][..., None])[
@@ -190,7 +201,7 @@ def _blockwise(
         rows = slice(start, min(start + _BLOCK, n))
         own, columns = part(inputs, rows), part(constants, rows)
         states = resting_states(model, own, columns, rows.stop - rows.start)
-        found = np.isfinite(states).all(axis=0)
+        found = np.asarray(np.isfinite(states).all(axis=0))
         matrix = jacobians(model, np.nan_to_num(states), own, columns)
         found &= np.isfinite(matrix).all(axis=(1, 2))
         return verdict(states, matrix, found)

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Standardise"]
+__all__ = ["Standardise", "Standardised"]
+
+
+class Standardised(NamedTuple):
+    """A batch of observations as numbers of order one.
+
+    Parameters
+    ----------
+    shape : torch.Tensor, shape (n, step, component)
+        Form of the sequence, free of its size; components keep their relative sizes.
+    amplitude : torch.Tensor, shape (n, step, component)
+        The sequence on a scale that is the same for all observations.
+    summary : torch.Tensor, shape (n, 1 + context)
+        Log size, and the context.
+    """
+
+    shape: Tensor
+    amplitude: Tensor
+    summary: Tensor
+
+    @property
+    def steps(self) -> Tensor:
+        """All that is known at each step, shape (n, step, 2 * component + 1 + context)."""
+        repeated = self.summary[:, None].expand(-1, self.shape.shape[1], -1)
+        return torch.cat([self.shape, self.amplitude, repeated], dim=-1)
+
+    @property
+    def flat(self) -> Tensor:
+        """All that is known, shape (n, 2 * step * component + 1 + context)."""
+        return torch.cat([self.shape.flatten(1), self.amplitude.flatten(1), self.summary], dim=-1)
 
 
 class Standardise(nn.Module):
-    """Separate the shape of a sequence from its size, and bring both to order one.
+    """Unpack observations, and bring them to order one in two ways.
 
-    An evoked time course is divided by its own root mean square and compressed by asinh; a power
-    spectrum is taken in logarithms and standardised frequency by frequency. The logarithm of the
-    size follows as a second, constant feature.
+    The *shape* of an evoked time course is the course over its own root mean square (of all
+    components together), compressed by asinh; that of a power spectrum its logarithm less the mean
+    of it, standardised frequency by frequency. The logarithm of the size goes with it. Small
+    responses show as well as large ones, whatever the amplitude says.
+
+    The *amplitude* is on one scale for all observations: asinh(x / scale), with the median size
+    in training as the scale, or the logarithm of the power, standardised frequency by frequency.
+    What a unit of noise is stays the same from one observation to the next, so noise of a known
+    level can be told from signal.
 
     Parameters
     ----------
@@ -21,44 +58,88 @@ class Standardise(nn.Module):
         Length of the sequences.
     logarithmic : bool
         Whether the values are powers.
+    n_components : int
+        Values at each step.
+    n_context : int
+        Numbers that are known of each observation beside its values.
     """
 
-    location: Tensor
     scale: Tensor
-    size_location: Tensor
-    size_scale: Tensor
+    shape_location: Tensor
+    shape_spread: Tensor
+    amplitude_location: Tensor
+    amplitude_spread: Tensor
+    summary_location: Tensor
+    summary_spread: Tensor
 
-    n_features = 2
-
-    def __init__(self, n_steps: int, logarithmic: bool) -> None:
+    def __init__(
+        self, n_steps: int, logarithmic: bool, n_components: int = 1, n_context: int = 0
+    ) -> None:
         super().__init__()
         self.logarithmic = logarithmic
-        self.register_buffer("location", torch.zeros(n_steps))
-        self.register_buffer("scale", torch.ones(n_steps))
-        self.register_buffer("size_location", torch.zeros(()))
-        self.register_buffer("size_scale", torch.ones(()))
+        self.n_steps, self.n_components, self.n_context = n_steps, n_components, n_context
+        grid = (n_steps, n_components)
+        self.register_buffer("scale", torch.ones(()))
+        for name, size in (("shape", grid), ("amplitude", grid), ("summary", (1 + n_context,))):
+            self.register_buffer(f"{name}_location", torch.zeros(size))
+            self.register_buffer(f"{name}_spread", torch.ones(size))
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def n_inputs(self) -> int:
+        """Numbers in one observation."""
+        return self.n_steps * self.n_components + self.n_context
+
+    @property
+    def n_features(self) -> int:
+        """Numbers that are known at each step."""
+        return 2 * self.n_components + 1 + self.n_context
+
+    @property
+    def n_flat(self) -> int:
+        """Numbers that are known altogether."""
+        return 2 * self.n_steps * self.n_components + 1 + self.n_context
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n_values = self.n_steps * self.n_components
+        values = x[:, :n_values].reshape(-1, self.n_steps, self.n_components)
         if self.logarithmic:
-            shape = torch.log(x.clamp_min(1e-12))
-            return shape, shape.mean(-1)
-        size = (x**2).mean(-1).clamp_min(1e-16).sqrt()
-        return torch.asinh(2.0 * x / size[:, None]), torch.log(size)
+            amplitude = torch.log(values.clamp_min(1e-12))
+            size = amplitude.mean((1, 2))
+            shape = amplitude - size[:, None, None]
+        else:
+            size = (values**2).mean((1, 2)).clamp_min(1e-16).sqrt()
+            shape = torch.asinh(2.0 * values / size[:, None, None])
+            amplitude = torch.asinh(values / self.scale)
+            size = torch.log(size)
+        return shape, amplitude, torch.cat([size[:, None], x[:, n_values:]], dim=1)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> Standardise:
-        """Take location and scale from training sequences, shape (n, step)."""
-        shape, size = self._split(x)
+        """Take scales from training observations, shape (n, step * component + context)."""
+        if not self.logarithmic:
+            self.scale.fill_(1.0)
+            self.scale.copy_(torch.exp(self._split(x)[2][:, 0]).median().clamp_min(1e-12))
+        shape, amplitude, summary = self._split(x)
         if self.logarithmic:
-            self.location.copy_(shape.mean(0))
-            self.scale.copy_(shape.std(0).clamp_min(1e-3))
-        self.size_location.copy_(size.mean())
-        self.size_scale.copy_(size.std().clamp_min(1e-3))
+            self.shape_location.copy_(shape.mean(0))
+            self.shape_spread.copy_(_spread(shape))
+            self.amplitude_location.copy_(amplitude.mean(0))
+            self.amplitude_spread.copy_(_spread(amplitude))
+        self.summary_location.copy_(summary.mean(0))
+        self.summary_spread.copy_(_spread(summary))
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, step) to (n, step, 2)."""
-        shape, size = self._split(x)
-        shape = (shape - self.location) / self.scale
-        size = (size - self.size_location) / self.size_scale
-        return torch.stack([shape, size[:, None].expand_as(shape)], dim=-1)
+    def forward(self, x: Tensor) -> Standardised:
+        """Standardise observations, shape (n, step * component + context)."""
+        shape, amplitude, summary = self._split(x)
+        return Standardised(
+            (shape - self.shape_location) / self.shape_spread,
+            (amplitude - self.amplitude_location) / self.amplitude_spread,
+            (summary - self.summary_location) / self.summary_spread,
+        )
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Return standard deviations; one for what does not vary in training."""
+    spread = x.std(0)
+    return torch.where(spread > 1e-6, spread, torch.ones_like(spread))

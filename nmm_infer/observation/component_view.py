@@ -83,11 +83,10 @@ class ComponentView(View):
                 matrix = part.matrix if sensors else part.matrix @ observer._leadfield
                 signal: NDArray[Any] = matrix @ signals[rows]
                 if levels is not None:
-                    factors = [levels.levels[s][name] for s, name in zip(
-                        levels.snrs[level[rows]], [list(levels.kinds)[k]] * len(rows), strict=True
-                    )]  # fmt: skip
+                    name = list(levels.kinds)[k]
+                    factors = [levels.levels[snr][name] for snr in levels.snrs[level[rows]]]
                     signal = signal / np.asarray(factors, np.float32)[:, None, None, None]
-                    signal = part.kind.blur(signal, protocol.sfreq, rng)
+                    signal = part.kind.blur(signal.astype(np.float32), protocol.sfreq, rng)
                 if noisy:
                     n, windows, components, times = signal.shape
                     noise = part.sample(n * windows, times, rng)

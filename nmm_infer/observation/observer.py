@@ -363,6 +363,11 @@ class View:
 
     def sensors(self, epoch: int = 0) -> NDArray[np.float32]:
         """Return noisy sensors, shape (n, window, channel, time), in V."""
+        noise_source = self.observer.noise
+        if isinstance(noise_source, NoiseLevels):
+            raise InputError(
+                "sensors have one noise; kinds and levels of it are those of components"
+            )
         clean = self.clean()
         n, windows, channels, times = clean.shape
         noisy = np.empty_like(clean)
@@ -373,7 +378,7 @@ class View:
                 self.observer.seed, f"sensors/{self.stream}", epoch, int(numbers[start])
             )
             count = rows.stop - rows.start
-            noise = self.observer.noise.sample(count * windows, times, rng)
+            noise = noise_source.sample(count * windows, times, rng)
             noisy[rows] = clean[rows] + noise.reshape(count, windows, channels, times)
         return noisy
 

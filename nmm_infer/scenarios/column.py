@@ -218,8 +218,11 @@ class ColumnTask:
         }
 
     def respond(
-        self, values: Mapping[str, NDArray[np.float64]], index: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        index: NDArray[np.int64],
+        dtype: Literal["float32", "float64"] = "float32",
+    ) -> tuple[NDArray[np.floating], NDArray[np.int8]]:
         """Return responses, shape (n, time) in mV (NaN where rejected), and the status of each.
 
         Parameters
@@ -228,9 +231,11 @@ class ColumnTask:
             Parameters by name, in their units.
         index : numpy.ndarray of int, shape (n,)
             Absolute numbers of the runs.
+        dtype : {"float32", "float64"}
+            Precision of the integration; derivatives by differences want the second.
         """
         n = len(index)
-        potential = np.full((n, self.clock.n_samples), np.nan, np.float32)
+        potential = np.full((n, self.clock.n_samples), np.nan, dtype)
         status = np.full(n, REJECTED, np.int8)
         chosen, rest = self._within(values, n)
         inside = np.flatnonzero(chosen)
@@ -239,7 +244,7 @@ class ColumnTask:
             rows = inside[start : start + block]
             part = {name: value[rows] for name, value in values.items()}
             own = None if rest is None else rest[:, rows]
-            potential[rows], diverged = self._respond(part, index[rows], own)
+            potential[rows], diverged = self._respond(part, index[rows], own, dtype)
             status[rows] = np.where(diverged, DIVERGED, OK)
         return potential, status
 
@@ -260,7 +265,8 @@ class ColumnTask:
         values: Mapping[str, NDArray[np.float64]],
         index: NDArray[np.int64],
         rest: NDArray[np.float64] | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        dtype: Literal["float32", "float64"],
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         n, kept = len(index), self.clock.step * self.clock.every
         late = np.zeros(n, np.int64)
         if self.jitter:
@@ -289,6 +295,7 @@ class ColumnTask:
             seed=self.seed,
             stream=f"noise/{self.stream}",
             index=index,
+            dtype=dtype,
         )
         record = next(iter(runs.outputs.values()))[:, 0]
         if record.shape[1] == self.clock.n_samples:
@@ -299,4 +306,4 @@ class ColumnTask:
         for trial in range(trials):
             first = late + round(trial * (self.interval or 0.0) / kept)
             total += np.take_along_axis(record, first[:, None] + window, axis=1)
-        return (total / trials).astype(np.float32), runs.diverged
+        return (total / trials).astype(dtype), runs.diverged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
@@ -18,10 +19,18 @@ __all__ = ["IDENTIFIABLE", "compare_with_posterior", "identifiability"]
 
 #: What contracts by less is not identifiable.
 IDENTIFIABLE = 0.1
-#: Loadings below this share of a direction's largest are not named; loadings as near as this are
-#: taken for equal.
-_SMALL, _EQUAL = 0.2, 0.1
+#: Loadings below this share of a direction's largest are not named.
+_SMALL = 0.2
+#: Combinations of parameters that contract by less than this share of the level form a ridge (what
+#: is left comes from rounding), and each is new if so much of it lies outside of those before.
+_RIDGE, _NEW = 0.3, 0.3
+#: With more parameters, combinations of more than four of them are not looked at.
+_MANY = 12
 _PROBE = 1e-4
+_PRECISE_STEP = 1e-5
+#: A model that admits more than this share of the prior is taken to admit all of it: the variance
+#: of a few draws is less certain than that.
+_WHOLE = 0.95
 
 Array = NDArray[np.float64]
 Function = Callable[[Mapping[str, Array]], Array]
@@ -30,9 +39,9 @@ Function = Callable[[Mapping[str, Array]], Array]
 def identifiability(
     likelihood: Likelihood,
     *,
-    n_draws: int = 500,
+    n_draws: int = 1000,
     seed: int = 0,
-    step: float = STEP,
+    step: float | None = None,
     level: float = IDENTIFIABLE,
     functions: Mapping[str, Function] | None = None,
 ) -> xr.Dataset:
@@ -44,8 +53,11 @@ def identifiability(
 
     - *bound*: no estimator has a smaller mean square error on average over the prior than
       :math:`(E F(z) + I)^{-1}` (van Trees), so no posterior contracts more on average.
-    - *local*: :math:`E (F(z) + I)^{-1}`, the mean variance of the Gaussians that the posterior would
-      be if the model were linear around each truth (Laplace). It is never below the bound.
+    - *local*: :math:`E (F(z) + I)^{-1}`, the mean variance of the Gaussians that the posteriors
+      would be if the model were linear around each truth (Laplace). It is never below the bound.
+
+    A few parameter sets with a very large information, such as columns that nearly oscillate, make
+    the bound loose; the local answer is what a typical observation teaches.
 
     Directions are found with logarithms of the parameters, where a product is a straight line:
     generalised eigenvectors of the local posterior covariance against that of the prior.
@@ -53,13 +65,14 @@ def identifiability(
     Parameters
     ----------
     likelihood : Likelihood
-        The likelihood.
+        The likelihood; its attribute ``precise``, the same in float64, is used where there is one.
     n_draws : int
         Draws of the prior that the model admits.
     seed : int
         Seed of the draws.
-    step : float
-        Step of the central differences in probit space.
+    step : float, optional
+        Step of the central differences in probit space; without, 1e-5 in float64 and 3e-3 in
+        float32, where rounding and curvature err least.
     level : float
         A direction whose local contraction is below this is not identifiable.
     functions : mapping of str to callable, optional
@@ -69,18 +82,27 @@ def identifiability(
     Returns
     -------
     xarray.Dataset
-        By ``parameter``, in probit space: ``prior_variance`` (1, unless the model admits only a part
-        of the prior), ``bound``, ``local_variance``, and 1 less their ratios to the prior variance,
-        ``contraction_bound`` and ``contraction_local``; ``information`` (parameter, other), the mean
-        of F. By ``direction``, the least identifiable first: ``loading`` (direction, parameter), the
+        By ``parameter``, in probit space: ``prior_variance`` (1, unless the model admits less
+        than 95 % of the prior), ``bound``, ``local_variance``, and 1 less their ratios to the prior
+        variance, ``contraction_bound`` and ``contraction_local``; ``information`` (parameter,
+        other), the mean of F.
+
+        By ``direction``, the least identifiable first: ``loading`` (direction, parameter), the
         change of each coordinate along one prior standard deviation, ``direction_contraction``,
-        ``direction_bound`` (the largest possible contraction) and ``direction_name``. The coordinate
-        is log abs(parameter), or, for a parameter whose sign changes continuously, parameter over
-        prior standard deviation: ``coordinate`` (parameter) says "log" or "linear". By
-        ``function``: ``function_prior_variance``, ``function_bound``, ``function_local_variance``
-        in the function's units, and ``function_contraction_bound``, ``function_contraction_local``
-        (delta method). Attributes: ``unidentifiable`` (number of directions below ``level``),
-        ``admitted`` (share of the prior), ``draws``, ``step``, ``level``.
+        ``direction_bound`` (the largest possible contraction) and ``direction_name``. The
+        coordinate is log abs(parameter), or, for a parameter whose sign changes continuously,
+        parameter over prior standard deviation: ``coordinate`` (parameter) says "log" or "linear".
+
+        By ``ridge``: ``ridge_name`` and ``ridge_contraction`` of the simplest combinations along
+        which nothing that is observed changes: one parameter down and others up by the same factor
+        (their products are what enters) or all up (their ratios).
+
+        By ``function``: ``function_prior_variance``, ``function_bound``,
+        ``function_local_variance`` in the function's units squared, and
+        ``function_contraction_bound``, ``function_contraction_local`` (delta method).
+
+        Attributes: ``unidentifiable`` (number of directions below ``level``), ``admitted`` (share
+        of the prior), ``draws``, ``step``, ``level``.
 
     Raises
     ------
@@ -89,8 +111,9 @@ def identifiability(
 
     Notes
     -----
-    The bound asks for a prior density that vanishes at its edges. Where the model admits only a part
-    of the prior (``admitted`` below 1) the density ends at a wall, and the bound is approximate.
+    The bound asks for a prior density that vanishes at its edges. Where the model admits only a
+    part of the prior (``admitted`` below 1) the density ends at a wall, and the bound is
+    approximate.
     Contractions are relative to the variance of the draws that are admitted.
 
     References
@@ -98,8 +121,11 @@ def identifiability(
     Van Trees HL (1968), Detection, Estimation, and Modulation Theory, part I, section 2.4. Gill RD,
     Levit BY (1995), Applications of the van Trees inequality, Bernoulli 1:59-79.
     """
-    if n_draws < 2 or not step > 0:
+    if n_draws < 2 or (step is not None and not step > 0):
         raise InputError(f"identifiability: give 2 draws and a step above 0, not {n_draws}, {step}")
+    if step is None:
+        step = _PRECISE_STEP if hasattr(likelihood, "precise") else STEP
+    likelihood = getattr(likelihood, "precise", likelihood)
     prior = likelihood.prior
     k = len(prior)
     z, slopes, admitted = _at_prior(likelihood, n_draws, seed, step)
@@ -107,7 +133,7 @@ def identifiability(
     information = fisher.mean(axis=0)
     bound = np.linalg.inv(information + np.eye(k))
     local = np.linalg.inv(fisher + np.eye(k))
-    variance = np.ones(k) if admitted == 1.0 else z.var(axis=0, ddof=1)
+    variance = np.ones(k) if admitted > _WHOLE else z.var(axis=0, ddof=1)
     names = prior.names
     found: dict[str, object] = {
         "prior_variance": ("parameter", variance),
@@ -122,7 +148,10 @@ def identifiability(
     found |= _directions(prior, z, fisher, information, level)
     found |= _functions(prior, z, local, bound, functions or {})
     below = np.asarray(found["direction_contraction"][1]) < level  # type: ignore[index]
-    coords = prior.coords() | {"other": names, "direction": np.arange(k)}
+    ridges = len(np.asarray(found["ridge_name"][1]))  # type: ignore[index]
+    coords = prior.coords() | {
+        "other": names, "direction": np.arange(k), "ridge": np.arange(ridges)
+    }  # fmt: skip
     if functions:
         coords["function"] = list(functions)
     return xr.Dataset(
@@ -155,8 +184,8 @@ def compare_with_posterior(identified: xr.Dataset, calibration: xr.Dataset) -> x
         By ``parameter``: ``largest_possible`` and ``local`` contraction, that of the ``estimator``,
         all relative to the variance of the prior that the model admits; ``share``, what the
         estimator has of the local contraction (NaN where that is below the level); and
-        ``identifiable``, whether the local contraction reaches the level. ``to_dataframe()`` makes a
-        table of it.
+        ``identifiable``, whether the local contraction reaches the level. ``to_dataframe()`` makes
+        a table of it.
 
     Raises
     ------
@@ -223,7 +252,9 @@ def _coordinates(prior: Prior, z: Array) -> tuple[Array, list[str], Array]:
     kinds = []
     for parameter, column in zip(prior.parameters, theta.T, strict=True):
         one_sign = (column > 0).all() or (column < 0).all()
-        kinds.append("log" if one_sign or parameter.distribution == "signed_lognormal" else "linear")
+        kinds.append(
+            "log" if one_sign or parameter.distribution == "signed_lognormal" else "linear"
+        )
     logarithmic = np.array([kind == "log" for kind in kinds])
     scale = np.where(logarithmic, 1.0, theta.std(axis=0))
 
@@ -254,36 +285,76 @@ def _directions(
     best = 1 - 1 / (1 + np.einsum("di,ij,dj->d", vectors, mean, vectors))
     loading = vectors * spread
     contraction = 1 - values[order]
-    names = [_describe(prior.names, row, kinds) for row in loading]
+    names = [_describe(prior.names, row) for row in loading]
     return {
         "coordinate": ("parameter", kinds),
         "loading": (("direction", "parameter"), loading),
         "direction_contraction": ("direction", contraction),
         "direction_bound": ("direction", best),
         "direction_name": ("direction", names),
+        **_ridges(prior.names, kinds, spread, posterior, level),
     }
 
 
-def _describe(names: list[str], loading: Array, kinds: list[str]) -> str:
-    """Say which parameters change along a direction, and which product stays as it is."""
+def _describe(names: list[str], loading: Array) -> str:
+    """Say which parameters change along a direction, the ones that change most first."""
     size = np.abs(loading)
-    named = np.flatnonzero(size >= _SMALL * size.max())
-    named = named[np.argsort(-size[named], kind="stable")]
-    moves = {sign: [names[i] for i in named if np.sign(loading[i]) == sign] for sign in (1.0, -1.0)}
+    order = [i for i in np.argsort(-size, kind="stable") if size[i] >= _SMALL * size.max()]
     words = [
-        f"{', '.join(those)} {'up' if sign > 0 else 'down'}" for sign, those in moves.items() if those
+        f"{', '.join(names[i] for i in order if loading[i] * sign > 0)} {word}"
+        for sign, word in ((1, "up"), (-1, "down"))
+        if any(loading[i] * sign > 0 for i in order)
     ]
-    text = ", ".join(words)
-    equal = size[named].min() >= (1 - _EQUAL) * size[named].max()
-    if not (equal and len(named) > 1 and all(kinds[i] == "log" for i in named)):
-        return text
-    ups, downs = moves[1.0], moves[-1.0]
-    if ups and downs and min(len(ups), len(downs)) == 1:
-        one, many = (ups, downs) if len(ups) == 1 else (downs, ups)
-        return f"{text}: {', '.join(f'{name} {one[0]}' for name in many)} unchanged"
-    if not downs or not ups:
-        return f"{text}: their ratios unchanged"
-    return text
+    return ", ".join(words)
+
+
+def _ridges(
+    names: list[str], kinds: list[str], spread: Array, posterior: Array, level: float
+) -> dict[str, object]:
+    """Find the simplest combinations of log-parameters along which hardly anything contracts."""
+    logs = [i for i, kind in enumerate(kinds) if kind == "log"]
+    sizes = range(1, len(logs) if len(logs) <= _MANY else 4)
+    candidates = [
+        (one, others, sign)
+        for size in sizes
+        for one in logs
+        for others in combinations([i for i in logs if i != one], size)
+        for sign in (-1.0, 1.0)
+        if size > 1 or one < others[0]
+    ]
+    vectors = np.zeros((len(candidates), len(names)))
+    for row, (one, others, sign) in zip(vectors, candidates, strict=True):
+        row[one], row[list(others)] = 1.0, sign
+    vectors /= spread
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    contraction = 1 - np.einsum("ci,ij,cj->c", vectors, posterior, vectors)
+    own = np.sort(1 - np.linalg.eigvalsh(posterior))
+    flat = own[own < _RIDGE * level]
+    limit = 1.2 * flat.max(initial=0.0) + 1e-9  # what lies among the flat directions is as flat
+    chosen: list[int] = []
+    basis = np.zeros((0, len(names)))
+    # The fewest parameters first; of as many, the least identifiable.
+    parts = np.array([len(others) for _, others, _ in candidates])
+    for c in np.lexsort((contraction, parts)):
+        rest = vectors[c] - (vectors[c] @ basis.T) @ basis
+        if len(chosen) == len(flat):
+            break
+        if contraction[c] < limit and np.linalg.norm(rest) > _NEW:
+            chosen.append(int(c))
+            basis = np.concatenate([basis, rest[None] / np.linalg.norm(rest)])
+    texts = []
+    for one, others, sign in (candidates[c] for c in chosen):
+        many = ", ".join(names[i] for i in others)
+        if sign > 0:
+            kept = ", ".join(f"{names[one]}/{names[i]}" for i in others)
+            texts.append(f"{names[one]}, {many} up: {kept} unchanged")
+        else:
+            kept = ", ".join(f"{names[i]}*{names[one]}" for i in others)
+            texts.append(f"{many} up, {names[one]} down: {kept} unchanged")
+    return {
+        "ridge_name": ("ridge", np.array(texts, dtype=str)),
+        "ridge_contraction": ("ridge", contraction[chosen]),
+    }
 
 
 def _functions(

@@ -1,5 +1,6 @@
 """The training loop."""
 
 from nmm_infer.training.loop import train
+from nmm_infer.training.shards import Shards, read
 
-__all__ = ["train"]
+__all__ = ["Shards", "read", "train"]

@@ -6,7 +6,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,42 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
+from nmm_infer import _random
 from nmm_infer._progress import stage
+from nmm_infer.errors import InputError
+from nmm_infer.networks.threads import one_thread
 from nmm_infer.observation import View
 from nmm_infer.settings import TrainingSettings
+from nmm_infer.training.checkpoints import Checkpoints, identity
+from nmm_infer.training.shards import Read, Shards, _same
 
 __all__ = ["train"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
+#: No more runs validate, however large the campaign is.
+MAX_VALIDATION = 10_000
+_VALIDATION_BATCH = 1024
+
 
 class _Module(lightning.LightningModule):
-    def __init__(self, net: nn.Module, loss: Loss, settings: TrainingSettings, steps: int) -> None:
+    def __init__(
+        self, net: nn.Module, loss: Loss, settings: TrainingSettings, steps: int, seed: int
+    ) -> None:
         super().__init__()
-        self.net, self.loss, self.settings, self.steps = net, loss, settings, steps
+        self.net, self.loss, self.settings = net, loss, settings
+        self.steps, self.seed = steps, seed
+
+    # A loss may draw numbers (times and noise of flow matching). They depend on the epoch alone,
+    # so that training can go on from it, and are the same in every validation.
+
+    def on_train_epoch_start(self) -> None:
+        _seed_torch(self.seed, "training/loss", 1 + self.current_epoch)
+
+    def on_validation_epoch_start(self) -> None:
+        _seed_torch(self.seed, "training/loss", 0)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         return self.loss(self.net, *batch)
@@ -41,7 +61,7 @@ class _Module(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.AdamW(
-            self.parameters(), lr=self.settings.learning_rate, weight_decay=1e-4
+            self.parameters(), lr=self.settings.learning_rate, weight_decay=1e-4, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.settings.learning_rate, total_steps=self.steps, pct_start=0.15
@@ -52,71 +72,63 @@ class _Module(lightning.LightningModule):
         }
 
 
+class _Epochs(IterableDataset[tuple[Tensor, Tensor]]):
+    """The batches of the epoch after those that are done.
+
+    The trainer's own count is one behind when it goes on from a checkpoint.
+    """
+
+    def __init__(self, shards: Shards, done: Callable[[], int]) -> None:
+        self.shards, self.done = shards, done
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.shards.batches(self.done())
+
+    def __len__(self) -> int:
+        return self.shards.n_batches
+
+
 class _Data(lightning.LightningDataModule):
     """Sequences of one view, observed anew (with new sensor noise) for every epoch."""
 
     def __init__(
-        self, view: View, target: NDArray[np.float32], settings: TrainingSettings, seed: int
+        self, epochs: _Epochs, target: NDArray[np.float32], x: NDArray[np.float32]
     ) -> None:
         super().__init__()
-        # The last runs validate. Noise of validation is that of one fixed epoch.
-        n_validation = max(1, round(len(view) * settings.validation_fraction))
-        positions = np.arange(len(view))
-        self.view = view.select(positions[:-n_validation])
-        self.target = torch.as_tensor(target[:-n_validation])
-        held_out = view.select(positions[-n_validation:])
-        self.validation = TensorDataset(
-            torch.as_tensor(target[-n_validation:]),
-            torch.as_tensor(held_out.sequences(epoch=0).values),
-        )
-        self.settings = settings
-        self.generator = torch.Generator().manual_seed(seed)
-        # The next epoch is observed while the network learns from this one.
-        self.executor = ThreadPoolExecutor(max_workers=1)
-        self.pending = self.executor.submit(self._observe, 0)
-
-    def _observe(self, epoch: int) -> NDArray[np.float32]:
-        return self.view.sequences(epoch=1 + epoch).values
+        self.epochs = epochs
+        self.target, self.x = torch.from_numpy(target), torch.from_numpy(x)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        assert self.trainer is not None
-        x = torch.as_tensor(self.pending.result())
-        self.pending = self.executor.submit(self._observe, self.trainer.current_epoch + 1)
-        return DataLoader(
-            TensorDataset(self.target, x),
-            batch_size=min(self.settings.batch_size, len(x)),
-            shuffle=True,
-            drop_last=True,
-            generator=self.generator,
-        )
-
-    def teardown(self, stage: str) -> None:
-        self.executor.shutdown(cancel_futures=True)
+        # A loader draws a seed from its generator; the global one belongs to the loss.
+        return DataLoader(self.epochs, batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.validation, batch_size=1024)
+        parts = (part.split(_VALIDATION_BATCH) for part in (self.target, self.x))
+        batches: Any = list(zip(*parts, strict=True))
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
 
 class _History(Callback):
+    """Validation losses, in the checkpoint too."""
+
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance = advance
         self.losses: list[float] = []
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.sanity_checking:
-            self.losses.append(float(trainer.callback_metrics["validation"]))
-            self.advance(1)
+        self.losses.append(float(trainer.callback_metrics["validation"]))
+        self.advance(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": list(self.losses)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses = list(state_dict["losses"])
+        self.advance(len(self.losses))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: these networks are too small for more to help."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _seed_torch(seed: int, stream: str, counter: int) -> None:
+    torch.manual_seed(int(_random.generator(seed, stream, counter).integers(2**63)))
 
 
 @contextmanager
@@ -144,57 +156,127 @@ def train(
     *,
     seed: int,
     description: str,
+    prepare: Read = _same,
+    folder: Path | None = None,
 ) -> list[float]:
     """Train a network in place and leave it at its best validation loss.
+
+    Sensor noise is fresh in every epoch. A view of more than ``settings.shard`` runs is read in
+    contiguous parts, each observed while the network learns from the one before, so that memory
+    does not grow with the campaign. A GPU is used where there is one.
 
     Parameters
     ----------
     net : torch.nn.Module
         The network.
     loss : callable
-        ``loss(net, target, x)``: mean loss of a batch.
+        ``loss(net, target, x)``: mean loss of a batch. ``net.training`` tells whether it is to be
+        minimised or to choose the best epoch.
     view : View
-        Training runs; the last part is held out for validation.
+        Training runs; the last part, 10,000 runs at most, is held out for validation, with the
+        same noise in every epoch.
     target : numpy.ndarray of float32, shape (n, parameters)
         Targets of the same runs, in probit space.
     settings : TrainingSettings
         Schedule.
     seed : int
-        Seed of the order of the batches.
+        Seed of the order of the batches, and of what the loss draws.
     description : str
         Text of the progress bar.
+    prepare : callable, optional
+        Maps what is observed, (n, step * component + context), to what the network reads.
+    folder : Path, optional
+        Where checkpoints are kept. A fit with the same data, settings and seed goes on from the
+        last epoch that ended, and has the result of an uninterrupted one.
 
     Returns
     -------
     list of float
         Validation loss of each epoch.
+
+    Raises
+    ------
+    InputError
+        If the folder has checkpoints of another fit, or if the loss is not finite.
     """
-    data = _Data(view, target, settings, seed)
-    steps = max(1, len(data.target) // settings.batch_size) * settings.epochs
-    module = _Module(net, loss, settings, steps + 1)
+    n_validation = max(1, min(round(len(view) * settings.validation_fraction), MAX_VALIDATION))
+    n_training = len(view) - n_validation
+    if n_training < 1:
+        raise InputError(f"{len(view)} runs are too few to train on: simulate more")
+    held_out = view.select(np.arange(n_training, len(view)))
+    x = np.ascontiguousarray(prepare(held_out.sequences(epoch=0).flat))
+    data_target = np.ascontiguousarray(target)
+    shards = Shards(
+        view.select(np.arange(n_training)), data_target[:n_training], settings.shard,
+        settings.batch_size, seed, prepare,
+    )  # fmt: skip
+    module = _Module(net, loss, settings, shards.n_batches * settings.epochs + 1, seed)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as aside,
         stage(description, settings.epochs) as advance,
         _quiet(),
-        _one_thread(),
+        one_thread(),
+        torch.random.fork_rng(),
     ):
+        name = identity(net, data_target, x, seed=seed, **settings.model_dump())
+        kept = Checkpoints(folder or Path(aside), name)
         history = _History(advance)
-        best = ModelCheckpoint(Path(folder), monitor="validation", save_weights_only=True)
-        trainer = lightning.Trainer(
-            max_epochs=settings.epochs,
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            gradient_clip_val=5.0,
-            reload_dataloaders_every_n_epochs=1,
-            callbacks=[best, EarlyStopping("validation", patience=settings.patience), history],
-            default_root_dir=folder,
+        epochs = _Epochs(shards, lambda: len(history.losses))
+        data = _Data(epochs, data_target[n_training:], x)
+        try:
+            if kept.losses is None:
+                kept.finish(
+                    _fit(module, data, kept, history, settings, resumable=folder is not None)
+                )
+        finally:
+            shards.close()
+        checkpoint = torch.load(kept.best, map_location="cpu", weights_only=True)
+    module.to("cpu").load_state_dict(checkpoint["state_dict"])
+    net.eval()
+    assert kept.losses is not None
+    return kept.losses
+
+
+def _fit(
+    module: _Module,
+    data: _Data,
+    kept: Checkpoints,
+    history: _History,
+    settings: TrainingSettings,
+    *,
+    resumable: bool,
+) -> list[float]:
+    """Run Lightning's loop; the best weights are in the folder then."""
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            kept.folder, "best", monitor="validation", save_weights_only=True,
+            enable_version_counter=False,
+        ),
+        EarlyStopping("validation", patience=settings.patience),
+        history,
+    ]  # fmt: skip
+    if resumable:
+        callbacks.append(
+            ModelCheckpoint(
+                kept.folder, "last", save_on_train_epoch_end=True, enable_version_counter=False
+            )
         )
-        trainer.fit(module, data)
-        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-    net.to("cpu").eval()
+    trainer = lightning.Trainer(
+        max_epochs=settings.epochs,
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=5.0,
+        callbacks=callbacks,
+        default_root_dir=kept.folder,
+    )
+    trainer.fit(module, data, ckpt_path=kept.resumable, weights_only=True)
+    if not np.isfinite(history.losses).any():
+        raise InputError(
+            "the validation loss is never finite: lower the learning rate, "
+            "or look for values in the campaign that are not finite"
+        )
     return history.losses

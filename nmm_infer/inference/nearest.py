@@ -1,0 +1,105 @@
+"""A baseline without a model: the nearest training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from nmm_infer.inference.base import Estimator
+from nmm_infer.inference.conformal import ConformalMixin, split
+from nmm_infer.inference.network import part
+from nmm_infer.networks import Standardise
+from nmm_infer.observation import View
+from nmm_infer.settings import SHARD
+from nmm_infer.training import read
+
+__all__ = ["NearestNeighbour"]
+
+#: Least scale in probit space, where neighbours agree by chance.
+_FLOOR = 0.05
+
+
+class NearestNeighbour(Estimator, ConformalMixin):
+    """Mean and spread of the parameters of the training runs that look most alike.
+
+    Distances are Euclidean between scores of the leading principal components of the standardised
+    observations. Intervals are split-conformal.
+
+    Parameters
+    ----------
+    neighbours : int
+        Runs that are averaged.
+    components : int
+        Principal components.
+    most : int
+        Training runs that are kept, the first ones of a larger campaign.
+    """
+
+    name = "nearest_neighbour"
+
+    def __init__(self, neighbours: int = 20, components: int = 20, most: int = 100_000) -> None:
+        self.neighbours, self.components, self.most = neighbours, components, most
+
+    def _build(self) -> None:
+        protocol = self.protocol_
+        self.standardise_ = Standardise(
+            protocol.n_steps, self.logarithmic, protocol.n_components, self.n_context
+        )
+
+    def _features(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(self.standardise_(torch.as_tensor(x)).flat.numpy())
+
+    def _scores(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((self._features(x) - self.centre_) @ self.axes_.T, dtype=np.float32)
+
+    def _index(self) -> None:
+        k = min(self.neighbours, len(self.scores_))
+        self.search_ = NearestNeighbors(n_neighbors=k).fit(self.scores_)
+
+    def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
+        self._build()
+        x = read(view, 0, SHARD, limit=self.most)
+        learned, held_out = split(len(x))
+        self.standardise_.fit(torch.as_tensor(x[learned]))
+        features = self._features(x[learned])
+        n_components = min(self.components, *features.shape)
+        pca = PCA(n_components, svd_solver="covariance_eigh").fit(features)
+        self.centre_ = pca.mean_.astype(np.float32)
+        self.axes_ = np.ascontiguousarray(pca.components_, dtype=np.float32)
+        self.scores_, self.target_ = self._scores(x[learned]), target[learned]
+        self._index()
+        self._calibrate(x[held_out], target[held_out])
+
+    def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        near = self.target_[self.search_.kneighbors(self._scores(x), return_distance=False)]
+        near = near.astype(float)
+        return near.mean(axis=1), np.sqrt(near.var(axis=1) + _FLOOR**2)
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        names = ("neighbours", "components", "most")
+        weights = {
+            f"pca.{name}": torch.as_tensor(getattr(self, f"{name}_"))
+            for name in ("centre", "axes", "scores", "target")
+        }
+        weights |= {f"standardise.{k}": v for k, v in self.standardise_.state_dict().items()}
+        return {name: getattr(self, name) for name in names}, weights | self._residuals()
+
+    @classmethod
+    def _restore(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(**settings)
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        self._build()
+        self.standardise_.load_state_dict(part(weights, "standardise."))
+        for name, value in part(weights, "pca.").items():
+            setattr(self, f"{name}_", value.numpy())
+        self._index()
+        self._take_residuals(weights)
