@@ -79,16 +79,19 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     for family in scale["families"]:
         for size in scale["sizes"]:
             seeds = 1 if size == max(scale["sizes"]) and len(scale["sizes"]) > 2 else scale["seeds"]
-            fits.setdefault(family, {})[str(size)] = [
-                cells.get(f"{family}-{size}-{k}", partial(fit, family, size, k))
+            found = [
+                cells.find(f"{family}-{size}-{k}", partial(fit, family, size, k))
                 for k in range(seeds)
             ]
+            if any(found):
+                fits.setdefault(family, {})[str(size)] = [f for f in found if f is not None]
     return {"study": study.model_dump(mode="json"), "budget": scale, "fits": fits}
 
 
 def table(record: dict[str, Any]) -> str:
     """Return the record as Markdown."""
-    sizes = list(next(iter(record["fits"].values())))
+    sizes = sorted({int(s) for by_size in record["fits"].values() for s in by_size})
+    sizes = [str(s) for s in sizes]
     rows = [
         "Log density of the true parameters over that of the prior, nats (mean R² of the nine "
         "parameters; largest gap of ranks), by number of training runs:",
@@ -99,7 +102,10 @@ def table(record: dict[str, Any]) -> str:
     for family, by_size in record["fits"].items():
         cells = []
         for size in sizes:
-            fits = by_size[size]
+            fits = by_size.get(size)
+            if not fits:
+                cells.append("-")
+                continue
             gain = interval([f["gain"] for f in fits])["mean"]
             r2 = np.mean([list(f["r2"].values()) for f in fits])
             gap = max(f["largest_gap"] for f in fits)
@@ -107,7 +113,7 @@ def table(record: dict[str, Any]) -> str:
         rows.append(f"| {family} | {' | '.join(cells)} |")
     seconds = []
     for family, by_size in record["fits"].items():
-        each = [by_size[size][0]["seconds"] for size in sizes]
+        each = [by_size[size][0]["seconds"] for size in sizes if size in by_size]
         seconds.append(f"{family}: {', '.join(f'{s:.0f}' for s in each)}")
     rows += ["", f"Training, s: {'; '.join(seconds)}."]
     return "\n".join(rows)

@@ -298,7 +298,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
             axis.plot([0, 1], [0, 1], color="#9ca3af", linewidth=1)
             for k, model in enumerate(record["models"]):
                 count = np.array(curve["count"][k])
-                used = count > 0
+                used = count >= 20  # of fewer a share says nothing
                 predicted, observed = (
                     np.array(curve[name][k])[used] for name in ("predicted", "observed")
                 )

@@ -141,9 +141,9 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     for family in scale["single"]:
         for snr in scale["single_snrs"]:
             name = f"{family}-single-{snr:g}"
-            single.setdefault(family, {})[f"{snr:g}"] = cells.get(
-                name, partial(fit, family, 0, snr)
-            )
+            found = cells.find(name, partial(fit, family, 0, snr))
+            if found is not None:
+                single.setdefault(family, {})[f"{snr:g}"] = found
     return {
         "study": study.model_dump(mode="json"),
         "budget": scale,
