@@ -28,9 +28,17 @@ import xarray as xr
 from experiments.columns import KINDS, campaign, kinds_of_noise, observer_of, realised, signal_power
 from experiments.columns import summary as scores_of
 from experiments.scales import Cells, main
-from nmm_infer.diagnostics import MAX_GAP, calibrate, score_estimator
-from nmm_infer.inference import FAMILIES, PosteriorMixin
+from nmm_infer.diagnostics import MAX_GAP, calibrate, score, score_estimator
+from nmm_infer.inference import (
+    FAMILIES,
+    GaussianLikelihood,
+    PosteriorMixin,
+    Refined,
+    least_squares_from_truth,
+    load_estimator,
+)
 from nmm_infer.observation import NoiseLevels, levels_for
+from nmm_infer.runs import build_task
 from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
@@ -47,19 +55,21 @@ SCALES = {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
         "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
         "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
-        "epochs": 2, "members": 2,
+        "epochs": 2, "members": 2, "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
         "study": "tilwani2025_consistent_narrow", "training": 10_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "epochs": None, "members": 3,
+        "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
         "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
         "single_snrs": list(SNRS), "draws": 256, "epochs": None, "members": 5,
+        "exact": 300, "exact_snrs": list(SNRS), "exact_family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
 
@@ -144,13 +154,54 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
             found = cells.find(name, partial(fit, family, 0, snr))
             if found is not None:
                 single.setdefault(family, {})[f"{snr:g}"] = found
+    task = build_task(study, [], stream="likelihood")
+
+    def exact(snr: float) -> dict[str, Any]:
+        """Refined posteriors, and least squares from the truth, where the likelihood is exact."""
+        own = noise.only("white", snr)
+        test = campaign(study, scale["exact"], "test")
+        view = observer_of(study, own).view(test, "test")
+        likelihood = GaussianLikelihood(task, observer, kind="white", snr=snr)
+        kept = cells.folder / "estimator"
+        if kept.exists():
+            estimator: Any = load_estimator(kept)
+        else:
+            estimator = _make(scale["exact_family"], scale)
+            estimator.fit(training, observer, free, seed=0)
+            estimator.save(kept)
+        refined = Refined(estimator, likelihood).refine(view)
+        draws = np.stack([r.z[:1000] for r in refined])
+        x = view.sequences()
+        fitted = least_squares_from_truth(
+            likelihood, likelihood.whiten(x.values), test.theta.sel(parameter=free.names),
+            prior=True,
+        )  # fmt: skip
+        good = np.isfinite(fitted.z.values).all(axis=1)
+        return {
+            "refined": scores_of(score(draws, test.theta, free, accepted=accepted)),
+            "amortised": scores_of(
+                score_estimator(estimator, view, n_draws=256, accepted=accepted)
+            ),
+            "least_squares": scores_of(
+                score(fitted.z.values[good], test.theta[good], free, accepted=accepted)
+            ),
+            "reliable": np.mean([r.reliable for r in refined]),
+            "seconds": np.median([r.seconds for r in refined]),
+            "converged": good.mean(),
+        }
+
+    checked = {}
+    for snr in scale["exact_snrs"]:
+        found = cells.find(f"exact-{snr:g}", partial(exact, snr))
+        if found is not None:
+            checked[f"{snr:g}"] = found
     return {
+        "exact": checked,
         "study": study.model_dump(mode="json"),
         "budget": scale,
         "kinds": list(kinds),
         "realised_snr": realised(study, tuple(scale["snrs"])),
         "context": list(observer.context_names),
-        "accepted": None,
         "fits": fits,
         "single": single,
     }
@@ -227,6 +278,19 @@ def table(record: dict[str, Any]) -> str:
             more = ", ".join("-" if np.isnan(v) else f"{v:.2f}" for v in values[1:])
             cells.append(f"{values[0]:.2f} ({more}{', c' if collapsed else ''})")
         rows.append(f"| {p} | {' | '.join(cells)} |")
+    for snr, found in record["exact"].items():
+        rows += [
+            "",
+            f"White noise at {snr} dB, {record['budget']['exact']} runs: R² of the amortised "
+            f"posterior, refined with the exact likelihood ({found['reliable']:.0%} reliable, "
+            f"{found['seconds']:.1f} s each), and of least squares that starts at the truth:",
+            "",
+            f"| estimate | {' | '.join(parameters)} |",
+            f"|---|{'---|' * len(parameters)}",
+        ]
+        for name in ("amortised", "refined", "least_squares"):
+            cells = [f"{found[name][p]['r2']:.2f}" for p in parameters]
+            rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     rows += ["", "Nominal levels and what single runs have (5, 50, 95 % quantiles, dB): "]
     rows[-1] += "; ".join(
         f"{s}: {q[0]:.0f}, {q[1]:.0f}, {q[2]:.0f}" for s, q in record["realised_snr"].items()

@@ -156,18 +156,6 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         )
         return {"scores": scores_of(found), "seconds": estimator.training_["seconds"]}
 
-    small = {
-        family: [
-            cells.get(f"small-{family}-{k}", partial(one, family, scale["small"], k))
-            for k in range(scale["seeds"])
-        ]
-        for family in scale["families_small"]
-    }
-    large = {
-        family: cells.get(f"large-{family}", partial(one, family, scale["large"], 0))
-        for family in scale["families_large"]
-    }
-
     narrow = Study.preset("tilwani2025_consistent_narrow").replace(seed=seed)
     shared = {n: r for n, r in narrow.model_dump()["prior"].items() if n in free.names}
     studies = {
@@ -215,13 +203,24 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
             "median_snr": 10 * np.log10(power / level**2) if noise == "paper" else 20.0,
         }  # fmt: skip
 
-    answers = {
-        noise: {
-            name: cells.get(f"answer-{noise}-{k}", partial(answer, name, noise))
-            for k, name in enumerate(studies)
-        }
-        for noise in ("paper", "20 dB")
-    }
+    answers: dict[str, Any] = {}
+    for noise in ("20 dB", "paper"):
+        for k, name in enumerate(studies):
+            found = cells.find(f"answer-{noise}-{k}", partial(answer, name, noise))
+            if found is not None:
+                answers.setdefault(noise, {})[name] = found
+    small: dict[str, Any] = {}
+    for family in scale["families_small"]:
+        for k in range(scale["seeds"]):
+            name = f"small-{family}-{k}"
+            found = cells.find(name, partial(one, family, scale["small"], k))
+            if found is not None:
+                small.setdefault(family, []).append(found)
+    large: dict[str, Any] = {}
+    for family in scale["families_large"]:
+        found = cells.find(f"large-{family}", partial(one, family, scale["large"], 0))
+        if found is not None:
+            large[family] = found
     return {
         "budget": scale,
         "studies": {name: study.model_dump(mode="json") for name, study in studies.items()},

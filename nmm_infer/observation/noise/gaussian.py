@@ -107,7 +107,9 @@ class Noise:
                 f"the noise knows {len(self.autocorrelation)} lags, {n_times} were asked for"
             )
         white = rng.standard_normal((len(self.channels), n * n_times), dtype=np.float32)
-        coloured = (self._space @ white).reshape(-1, n_times) @ self._time(n_times)
+        coloured = (self._space @ white).reshape(-1, n_times)
+        if self.autocorrelation[0] != 1 or self.autocorrelation[1:n_times].any():
+            coloured = coloured @ self._time(n_times)
         shape = (len(self.channels), n, n_times)
         return np.ascontiguousarray(np.swapaxes(coloured.reshape(shape), 0, 1))
 
