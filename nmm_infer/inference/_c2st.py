@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sbi.utils.metrics import c2st as sbi_c2st
+from threadpoolctl import threadpool_limits
 
 from nmm_infer import _random
 from nmm_infer.errors import InputError
@@ -64,7 +65,8 @@ def c2st(
         raise InputError(f"C2ST: {n} draws are too few for {folds} folds: give {10 * folds}")
     rng = _random.generator(seed, "c2st")
     picked = [torch.as_tensor(draws[rng.permutation(len(draws))[:n]]) for draws in sets]
-    with warnings.catch_warnings():
+    # Threads for matrices as small as these cost more than they save.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a perceptron that has not converged is a weak one
         accuracy = sbi_c2st(*picked, seed=seed, n_folds=folds, classifier="mlp")
     return float(accuracy)
