@@ -76,7 +76,8 @@ def _real(info: mne.Info, path: Path, n: int) -> Any:
     raw = read_recording(path).copy().load_data(verbose="error").pick("eeg", verbose="error")
     raw.filter(None, 40.0, verbose="error").resample(info["sfreq"], verbose="error")
     raw.set_eeg_reference("average", verbose="error")
-    raw = raw.interpolate_to(info.get_montage(), method="spline")
+    with mne.utils.use_log_level("error"):
+        raw = raw.interpolate_to(info.get_montage(), method="spline")
     data = raw.get_data(picks=info.ch_names)
     length = n
     count = data.shape[1] // length
