@@ -86,6 +86,9 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     fits = {}
     for size in scale["sizes"]:
         kept = cells.folder / f"estimator_{size}"
+        if cells.late and not kept.exists():
+            cells.missing.append(f"{size} training runs")
+            continue
         if kept.exists():
             estimator: Any = load_estimator(kept)
         else:

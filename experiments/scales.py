@@ -85,10 +85,14 @@ class Cells:
             os.replace(aside, path)
         return json.loads(path.read_text())
 
+    @property
+    def late(self) -> bool:
+        """Whether there is no time left to begin anything."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
     def find(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """Return a cell as :meth:`get` does, or None where there is no time left to begin it."""
-        late = self.deadline is not None and time.monotonic() > self.deadline
-        if late and not (self.folder / f"{name}.json").exists():
+        if self.late and not (self.folder / f"{name}.json").exists():
             self.missing.append(name)
             return None
         return self.get(name, compute)
