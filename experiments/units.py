@@ -333,7 +333,7 @@ def figure(record: dict[str, Any]) -> Any:
     ax.hlines([], [], [], color="k", lw=1, label="ceiling: $C_1$ to $C_4$ known")
     ax.set(xticks=range(len(columns)), xticklabels=labels, ylabel="R²", ylim=(-0.1, 1.05))
     ax.axhline(0, color="0.6", lw=0.8)
-    ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return fig
 
 
