@@ -250,13 +250,14 @@ def table(record: dict[str, Any]) -> str:
             r2 = np.mean([f["scores"][name]["r2"] for f in fits])
             cells.append(f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}], {r2:.2f}")
         rows.append(f"| {family} | {' | '.join(cells)} |")
-    rows += [
-        "",
-        f"As it is, {budget['large']:,} training runs: R² (mark: not better than the mean).",
-        "",
-        f"| estimator | {' | '.join(names)} |",
-        f"|---|{'---|' * len(names)}",
-    ]
+    if record["large"]:
+        rows += [
+            "",
+            f"As it is, {budget['large']:,} training runs: R² (mark: not better than the mean).",
+            "",
+            f"| estimator | {' | '.join(names)} |",
+            f"|---|{'---|' * len(names)}",
+        ]
     for family, fit in record["large"].items():
         cells = [
             f"{fit['scores'][n]['r2']:.2f}{'' if fit['scores'][n]['beats_mean'] else ' (!)'}"

@@ -61,6 +61,8 @@ def _toml(value):
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(part) for part in value)}]"
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else f"{value:g}"
