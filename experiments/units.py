@@ -248,7 +248,8 @@ def table(record: dict[str, Any]) -> str:
             r = [f["scores"][name]["r"] for f in fits]
             r = interval([0.0 if v is None else v for v in r])
             r2 = np.mean([f["scores"][name]["r2"] for f in fits])
-            cells.append(f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}], {r2:.2f}")
+            spread = f"[{r['low']:.3f}, {r['high']:.3f}]" if len(fits) > 1 else "(one seed)"
+            cells.append(f"{r['mean']:.3f} {spread}, {r2:.2f}")
         rows.append(f"| {family} | {' | '.join(cells)} |")
     if record["large"]:
         rows += [

@@ -272,6 +272,9 @@ def test_a_preset_is_the_basis_of_a_file(tmp_path) -> None:
     path.write_text('preset = "tilwani"\n')
     with pytest.raises(InputError, match="no preset 'tilwani'; there are tilwani2025_asis"):
         Study.read(path)
+    path.write_text("preset = [1]\n")
+    with pytest.raises(InputError, match=r"no preset \[1\]"):
+        Study.read(path)
 
 
 @pytest.mark.parametrize(

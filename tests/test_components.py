@@ -248,6 +248,9 @@ def test_a_recording_goes_through_the_same_components(
     matrix = observer.channels_to_components[0].matrix
     expected = observer._compress(observer._level(matrix @ sensors))
     np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-4)
+    levels = levels_for(_kinds(info), 1e-14, (0.0,), PROTOCOL.n_steps)
+    with pytest.raises(InputError, match="which noise a recording has must be known"):
+        Observer(patch, levels, PROTOCOL, info).sequences(observation)
 
 
 def test_levels_need_components(patch: Head, info: mne.Info) -> None:

@@ -40,8 +40,7 @@ print(record["command"])
 figure = learning_curves.figure(record)
 
 # %%
-# The error of the mean, on the right, settles earlier than the information: the last simulations
-# buy the shape of the posterior and its calibration, not its place. Where the likelihood is
-# exact, refinement buys more than any number of simulations: :doc:`/guide/references`.
+# The same file as a table, with the mean error and the calibration at each size. Where the
+# likelihood is exact there is another way than more simulations: :doc:`/guide/references`.
 
 print(learning_curves.table(record))

@@ -37,7 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.models._sigmoid import sigmoid
-from nmm_infer.models.base import Constant, Model, Output, State, register_model
+from nmm_infer.models.base import Constant, Model, Output, register_model
+from nmm_infer.models.jansen_rit import STATES, potential, rate
 
 __all__ = ["TILWANI_2025"]
 
@@ -48,14 +49,6 @@ _CODE = "Tilwani and O'Reilly 2024-25, released code, typical value"
 _HALF = "Tilwani and O'Reilly 2024-25, released code: half of v_max = .05 /s"
 _SLOPE = "Tilwani and O'Reilly 2024-25, released code: .56 applied to volts"
 
-STATES = (
-    State("y0", "mV", "excitatory potential of the interneurons, per synapse"),
-    State("y1", "mV", "excitatory potential of the pyramidal cells"),
-    State("y2", "mV", "inhibitory potential of the pyramidal cells, as a magnitude"),
-    State("y3", "mV/s", "derivative of y0"),
-    State("y4", "mV/s", "derivative of y1"),
-    State("y5", "mV/s", "derivative of y2"),
-)
 CONSTANTS = (
     Constant("A", "mV", 3.25, -50.0, 50.0, _CODE),
     Constant("B", "mV", 22.0, -300.0, 300.0, _CODE),
@@ -101,16 +94,6 @@ def derivative(
         a * (A * (pyramidal + excitatory) - 2 * y4 - a * y1),
         b * (B * (inhibition + inhibitory) - 2 * y5 - b * y2),
     )
-
-
-def potential(y1, y2):
-    """Return the net postsynaptic potential of the pyramidal cells [mV]."""
-    return y1 - y2
-
-
-def rate(y1, y2, v0, e0, r):
-    """Return the firing rate of the pyramidal cells [1/s]."""
-    return sigmoid(y1 - y2, v0, e0, r)
 
 
 def _potentials(

@@ -40,9 +40,8 @@ class ComponentView(View):
 
     def select(self, positions: NDArray[np.int64]) -> ComponentView:
         """Return a view of some of the runs; its noise is its own."""
-        part = ComponentView(self.observer, self.campaign.select(positions), self.stream)
-        if self._clean is not None:
-            part._clean = self._clean[positions]
+        part = super().select(positions)
+        assert isinstance(part, ComponentView)
         if self._moments is not None:
             part._moments = self._moments[positions]
         return part

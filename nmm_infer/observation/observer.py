@@ -252,6 +252,11 @@ class Observer:
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
         if protocol.components is not None:
+            if isinstance(self.noise, NoiseLevels):
+                raise InputError(
+                    "which noise a recording has must be known: make an observer with its own "
+                    "noise (Observer.like), not with kinds and levels that differ from run to run"
+                )
             matrix = self.channels_to_components[0].matrix
             return Sequences(self._compress(matrix @ sensors), region)
         chosen = (self._course[region][:, None, None] @ sensors)[:, :, 0]

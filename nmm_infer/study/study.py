@@ -126,7 +126,7 @@ class Study(BaseModel):
         name : str
             One of :data:`nmm_infer.study.PRESETS`.
         """
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise InputError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         return cls.model_validate(PRESETS[name])
 
