@@ -163,12 +163,13 @@ class ToyView:
     owner: ToyObserver
     theta: xr.DataArray
     stream: str
+    accepted: float = 1.0
 
     def __len__(self) -> int:
         return len(self.theta)
 
     def select(self, positions: np.ndarray) -> ToyView:
-        return ToyView(self.owner, self.theta[positions], self.stream)
+        return ToyView(self.owner, self.theta[positions], self.stream, self.accepted)
 
     def sequences(self, epoch: int = 0) -> Sequences:
         z = TOY_PRIOR.to_unconstrained(self.theta)
@@ -198,7 +199,7 @@ class ToyObserver:
         self.covariance = np.linalg.inv(np.eye(3) + self.mixing.T @ self.mixing / self.sigma**2)
 
     def view(self, campaign: Any, stream: str = "training") -> Any:
-        return ToyView(self, campaign.theta, stream)
+        return ToyView(self, campaign.theta, stream, campaign.accepted)
 
     def mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of the exact posterior in probit space."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import torch
 from conftest import TOY_PRIOR, ToyObserver, ToyView, toy_campaign
 from scipy import stats
 
+from nmm_infer.campaign import Campaign
+from nmm_infer.campaign.task import OK, REJECTED
+from nmm_infer.diagnostics import calibrate
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
     Conformal,
@@ -21,6 +25,7 @@ from nmm_infer.inference import (
     PosteriorEstimator,
     PriorMean,
     Regressor,
+    load_estimator,
 )
 from nmm_infer.inference.described import describe_flat
 from nmm_infer.observation import EvokedProtocol, Sequences
@@ -201,6 +206,37 @@ def test_the_prior_mean_is_the_prior(toy: ToyObserver, fresh: Fresh) -> None:
     draws = estimator._sample(fresh.x[:2], 5000, 0)
     for column in draws.reshape(-1, 3).T:  # 10,000 draws: the band of one test in a million
         assert stats.kstest(column, "norm").pvalue > 1e-6
+
+
+def test_where_runs_are_rejected_the_prior_is_what_is_left(
+    toy: ToyObserver, tmp_path: Path
+) -> None:
+    """Half of the prior, that where the first parameter lies above its median."""
+
+    def half(n: int, stream: str) -> Campaign:
+        runs = toy_campaign(n, stream)
+        above = TOY_PRIOR.to_unconstrained(runs.theta)[:, 0] > 0
+        runs.dataset["status"] = ("simulation", np.where(above, OK, REJECTED).astype(np.int8))
+        return runs
+
+    campaign = half(8000, "half")
+    estimator = PriorMean().fit(campaign, toy, TOY_PRIOR)
+    estimator.save(tmp_path / "prior")
+    fresh = half(8000, "fresh")
+    view = toy.view(fresh.select(fresh.valid), "fresh")
+    for prior in (estimator, load_estimator(tmp_path / "prior")):
+        found = calibrate(prior, view)
+        assert found.attrs["passed"]
+        # The posterior is the prior: nothing contracts, and no nat is gained.
+        np.testing.assert_allclose(found["contraction"], 0.0, atol=0.05)
+        np.testing.assert_allclose(found["log_density_gain"], 0.0, atol=0.05)
+        estimate = TOY_PRIOR.to_unconstrained(prior.predict(view.sequences()))
+        # The mean and the 90 % interval of a half-normal and of two normal distributions.
+        np.testing.assert_allclose(estimate[0], [np.sqrt(2 / np.pi), 0, 0], atol=0.05)
+        bounds = TOY_PRIOR.to_unconstrained(prior.interval(view.sequences(), 0.9)[0])
+        half_normal = stats.halfnorm.ppf([0.05, 0.95])
+        np.testing.assert_allclose(bounds[:, 0], half_normal, atol=0.08)
+        np.testing.assert_allclose(bounds[:, 1], [-1.645, 1.645], atol=0.08)
 
 
 def test_a_first_stage_has_no_intervals(toy_posterior: PosteriorEstimator, fresh: Fresh) -> None:

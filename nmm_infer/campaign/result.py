@@ -17,6 +17,9 @@ from nmm_infer.parameters import Prior
 
 __all__ = ["Campaign"]
 
+#: Attribute of a selection: the share accepted of the campaign that it was taken from.
+_ACCEPTED = "nmm_infer_accepted"
+
 
 class Campaign:
     """Finished runs.
@@ -91,8 +94,15 @@ class Campaign:
 
     @property
     def accepted(self) -> float:
-        """Share of the runs that belong to what the study asks about (see ``REJECTED``)."""
-        return float((self._status != REJECTED).mean())
+        """Share of the runs that belong to what the study asks about (see ``REJECTED``).
+
+        Of a selection it is the share of the campaign that was selected from.
+        """
+        told = self.dataset.attrs.get(_ACCEPTED)
+        if told is not None:
+            return float(told)
+        finished = self._status[self._status != PENDING]
+        return float((finished != REJECTED).mean()) if len(finished) else 1.0
 
     @property
     def prior(self) -> Prior:
@@ -125,4 +135,5 @@ class Campaign:
 
     def select(self, positions: NDArray[np.int64] | slice) -> Campaign:
         """Return some of the runs; their parameters, results and numbers stay together."""
-        return Campaign(self.dataset.isel(simulation=positions))
+        part = self.dataset.isel(simulation=positions)
+        return Campaign(part.assign_attrs({_ACCEPTED: self.accepted}))

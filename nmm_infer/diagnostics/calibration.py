@@ -69,7 +69,9 @@ def calibrate(
         ``gap``, the largest distance of their distribution from uniformity; ``coverage``
         (level, parameter) of central intervals; ``contraction``, 1 - posterior variance / prior
         variance, ``r2``, ``nrmse`` (root mean square error over the prior's standard deviation)
-        and ``slope`` of the posterior mean, all in probit space, where the prior is N(0, 1).
+        and ``slope`` of the posterior mean, all in probit space, where the prior is N(0, 1), or
+        what is left of it where parameter sets were rejected: its density is then divided by the
+        share accepted, and its variance is that of the fresh runs.
         ``tarp_coverage`` (credibility) is the expected coverage of TARP. ``log_density_gain``
         (simulation) is log q(theta*|x) - log prior(theta*). Attributes: ``band`` (see
         :func:`rank_band`), ``passed``, ``tarp_p_value``.
@@ -85,7 +87,7 @@ def calibrate(
     n = len(z)
     draws = np.empty((n, n_draws, len(prior)), np.float32)
     gain = np.empty(n)
-    log_prior = stats.norm.logpdf(z).sum(-1)
+    log_prior = stats.norm.logpdf(z).sum(-1) - np.log(view.accepted)
     with stage("Checking calibration", n) as advance:
         for i, start in enumerate(range(0, n, _BLOCK)):
             rows = slice(start, min(start + _BLOCK, n))
@@ -103,6 +105,7 @@ def calibrate(
     centred = z - z.mean(axis=0)
     slope = (centred * mean).mean(axis=0) / (centred**2).mean(axis=0)
     error = ((mean - z) ** 2).mean(axis=0)
+    before = (centred**2).mean(axis=0) if view.accepted < 1 else np.ones(len(prior))
     coverage = []
     for level in LEVELS:
         # From the ranks: quantiles of a few draws would be too narrow.
@@ -112,9 +115,9 @@ def calibrate(
             "rank": (("simulation", "parameter"), uniform),
             "gap": ("parameter", gap),
             "coverage": (("level", "parameter"), np.array(coverage)),
-            "contraction": ("parameter", 1 - variance.mean(axis=0)),
+            "contraction": ("parameter", 1 - variance.mean(axis=0) / before),
             "r2": ("parameter", 1 - error / (centred**2).mean(axis=0)),
-            "nrmse": ("parameter", np.sqrt(error)),
+            "nrmse": ("parameter", np.sqrt(error / before)),
             "slope": ("parameter", slope),
             "tarp_coverage": ("credibility", ecp),
             "log_density_gain": ("simulation", gain),

@@ -123,6 +123,7 @@ class Estimator(ABC):
             "estimator": self.name,
             "runs": len(view),
             "failed_runs": len(campaign) - len(view),
+            "accepted": campaign.accepted,
             "campaign": campaign.fingerprint,
             "channels": list(observer.head.channels),
             "noise": observer.noise.source,

@@ -18,17 +18,27 @@ from nmm_infer.observation import Observation, Recording, Sequences, View
 __all__ = ["PriorMean"]
 
 
-class PriorMean(Estimator, PosteriorMixin):
-    """Predict the centre of the prior, whatever was observed; the posterior is the prior.
+#: Training runs that are kept where they tell what the prior is.
+_KEPT = 20_000
 
-    In probit space the prior is N(0, I): the prediction is 0 there, which is the median of each
-    parameter (and the mean of a uniform one).
+
+class PriorMean(Estimator, PosteriorMixin):
+    """Predict the mean of the prior, whatever was observed; the posterior is the prior.
+
+    In probit space the prior is N(0, I), and so it is here. Where parameter sets were rejected (a
+    stratum of columns that rest, say), the prior is what is left: draws of it are parameters of
+    training runs, and its density is that of N(0, I) over the share accepted.
+
+    Attributes
+    ----------
+    drawn_ : numpy.ndarray, shape (n, parameter)
+        Parameters of training runs in probit space; none where nothing was rejected.
     """
 
     name = "prior_mean"
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
-        pass
+        self.drawn_ = target[:_KEPT] if self.training_["accepted"] < 1 else target[:0]
 
     def predict(
         self,
@@ -38,9 +48,10 @@ class PriorMean(Estimator, PosteriorMixin):
         events: str | None = None,
         **_: Any,
     ) -> Any:
-        """Return the prior's median, dims (simulation, parameter), in the parameters' units."""
+        """Return the prior's mean in probit space, mapped back; dims (simulation, parameter)."""
         n = len(self._read(x, forward, events))
-        return self.prior_.label(self.prior_.from_unconstrained(np.zeros((n, len(self.prior_)))))
+        mean = self.drawn_.mean(axis=0) if len(self.drawn_) else np.zeros(len(self.prior_))
+        return self.prior_.label(self.prior_.from_unconstrained(np.tile(mean, (n, 1))))
 
     def interval(
         self,
@@ -54,22 +65,29 @@ class PriorMean(Estimator, PosteriorMixin):
         """Return central intervals of the prior, dims (simulation, bound, parameter)."""
         check_level(level)
         n = len(self._read(x, forward, events))
-        reach = stats.norm.ppf((1 + level) / 2) * np.ones((n, len(self.prior_)))
-        return label_interval(self.prior_, np.stack([-reach, reach], axis=1))
+        tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        if len(self.drawn_):
+            bounds = np.quantile(self.drawn_, tails, axis=0)
+        else:
+            bounds = np.repeat(stats.norm.ppf(tails)[:, None], len(self.prior_), axis=1)
+        return label_interval(self.prior_, np.tile(bounds, (n, 1, 1)))
 
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
         rng = _random.generator(seed, "draws/prior")
+        if len(self.drawn_):
+            return self.drawn_[rng.integers(len(self.drawn_), size=(len(x), n_draws))]
         return rng.standard_normal((len(x), n_draws, len(self.prior_)), dtype=np.float32)
 
     def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(stats.norm.logpdf(z.astype(float)).sum(axis=1))
+        log_share = np.log(self.training_["accepted"])
+        return np.asarray(stats.norm.logpdf(z.astype(float)).sum(axis=1) - log_share)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        return {}, {"nothing": torch.zeros(1)}  # a file of weights without weights is not read
+        return {}, {"drawn": torch.as_tensor(self.drawn_)}
 
     @classmethod
     def _restore(cls, settings: Mapping[str, Any]) -> Self:
         return cls()
 
     def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        pass
+        self.drawn_ = weights["drawn"].numpy()

@@ -327,6 +327,11 @@ class View:
         """Parameter sets, dims (simulation, parameter)."""
         return self.campaign.theta
 
+    @property
+    def accepted(self) -> float:
+        """Share of the prior that the runs stand for (see :attr:`Campaign.accepted`)."""
+        return self.campaign.accepted
+
     def select(self, positions: NDArray[np.int64]) -> View:
         """Return a view of some of the runs; its noise is its own."""
         part = type(self)(self.observer, self.campaign.select(positions), self.stream)
