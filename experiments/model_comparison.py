@@ -180,7 +180,7 @@ def measure_kind(kind: str, scale: Scale, seed: int) -> dict[str, Any]:
         "runs": comparison.training_["runs"],
         "failed_runs": comparison.training_["failed_runs"],
         "fresh_runs": {m: len(v) for m, v in views.items()},
-        "temperature": comparison.temperature_,
+        "scaling": comparison.scaling_.tolist(),
         "validation_loss": comparison.training_["validation_loss"],
         "seconds": {"training": comparison.training_["seconds"], "asking": seconds},
         "comparison": told(found),

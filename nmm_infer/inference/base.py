@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -13,18 +11,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Self
 
-import mne
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
+from nmm_infer.inference._asked import read_asked
+from nmm_infer.inference._files import write_folder
 from nmm_infer.observation import (
     Observation,
     Observer,
@@ -32,7 +31,6 @@ from nmm_infer.observation import (
     Recording,
     Sequences,
     View,
-    observe,
 )
 from nmm_infer.parameters import Prior
 
@@ -207,28 +205,15 @@ class Estimator(ABC):
     ) -> Sequences:
         """Turn whatever may be asked about into the sequences that the estimator reads."""
         self._check_fitted()
-        if isinstance(x, Sequences):
-            return x
-        if isinstance(x, View):
-            return x.sequences()
-        if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
-            x = observe(x, self.protocol_, events=events, head=forward)
-        trained = self.training_["channels"]
-        if set(x.head.channels) != set(trained):
-            raise InputError(
-                f"this estimator was trained for {len(trained)} channels ({', '.join(trained[:4])}"
-                f", ...), the recording has {len(x.head.channels)}: pick the same or train anew"
-            )
-        return Observer.like(x, self.protocol_).sequences(x)
+        return read_asked(
+            x, self.protocol_, self.training_["channels"], "estimator", forward=forward,
+            events=events,
+        )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
         """Write the estimator: ``estimator.json`` and ``weights.safetensors``, no pickle."""
         self._check_fitted()
-        folder = Path(folder)
         settings, weights = self._state()
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
         description = {
             "class": self.name,
             "settings": settings,
@@ -236,13 +221,7 @@ class Estimator(ABC):
             "protocol": self.protocol_.model_dump(),
             "training": self.training_,
         }
-        (aside / "estimator.json").write_text(json.dumps(description, indent=1))
-        save_file(
-            {k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors"
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-        return folder
+        return write_folder(folder, "estimator", description, weights)
 
 
 def load_estimator(folder: str | Path) -> Estimator:

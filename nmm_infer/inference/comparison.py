@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, cast
 
-import mne
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from scipy import optimize, special
+from safetensors.torch import load_file
+from scipy import special
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
+from nmm_infer.inference._asked import read_asked
+from nmm_infer.inference._files import write_folder
 from nmm_infer.inference.base import versions
 from nmm_infer.inference.joined import JoinedView
 from nmm_infer.networks import Encoder
@@ -34,7 +34,6 @@ from nmm_infer.observation import (
     Recording,
     Sequences,
     View,
-    observe,
 )
 from nmm_infer.settings import EncoderSettings, TrainingSettings
 from nmm_infer.training import train
@@ -43,6 +42,8 @@ __all__ = ["ModelComparison"]
 
 #: Runs of each model that are kept with the estimator, to tell what its simulations look like.
 _KEPT = 300
+#: Inverse penalty of the calibration: next to none, it has a few weights for a thousand runs.
+_WEAK = 1e4
 
 Array = NDArray[np.float64]
 
@@ -66,9 +67,10 @@ class ModelComparison:
 
     A classifier on the shared encoder learns by cross-entropy from which model a simulation comes;
     at the minimum its outputs are the posterior probabilities of the models, with all parameters
-    marginalised over their priors. One temperature is then fitted on simulations that were held out
-    (temperature scaling, Guo et al. 2017). What the numbers of training runs say of the models is
-    taken out, so that the classifier gives the evidence alone and any prior enters by Bayes' rule.
+    marginalised over their priors. Its log probabilities are then calibrated on simulations that
+    were held out, by a multinomial logistic regression that counts each model alike (Kull et al.
+    2019): it gives the evidence alone, whatever the numbers of training runs, and any prior enters
+    by Bayes' rule.
 
     Failed and rejected runs are left out: the evidence of a model is that of its runs that ended
     well.
@@ -80,7 +82,7 @@ class ModelComparison:
     training : TrainingSettings
         The schedule.
     held_out : float
-        Share of the runs that the temperature is fitted on.
+        Share of the runs that the classifier is calibrated on.
 
     Attributes
     ----------
@@ -88,8 +90,8 @@ class ModelComparison:
         Names of the models.
     protocol_ : EvokedProtocol or SpontaneousProtocol
         The protocol of the training data.
-    temperature_ : float
-        What log evidences are divided by; 1 where the classifier was calibrated by itself.
+    scaling_ : numpy.ndarray, shape (model, model)
+        From log probabilities of the classifier to log evidence, with ``offset_`` (model,).
     seen_ : Sequences
         Some training simulations, and ``seen_labels_`` (n,), the positions of their models.
     training_ : dict
@@ -98,8 +100,9 @@ class ModelComparison:
     References
     ----------
     Radev ST et al. (2023), Amortized Bayesian model comparison with evidential deep learning, IEEE
-    Transactions on Neural Networks and Learning Systems 34:4903-4917. Guo C et al. (2017), On
-    calibration of modern neural networks, ICML.
+    Transactions on Neural Networks and Learning Systems 34:4903-4917. Kull M et al. (2019), Beyond
+    temperature scaling: obtaining well-calibrated multi-class probabilities with Dirichlet
+    calibration, NeurIPS, arXiv:1910.12656.
     """
 
     def __init__(
@@ -168,7 +171,9 @@ class ModelComparison:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             losses = self._fit(learned, seed, None if checkpoints is None else Path(checkpoints))
-        self._calibrate(learned, held)
+        self.scaling_, self.offset_ = fit_scaling(
+            self._scores(held.sequences(epoch=0)), held.labels
+        )
         self.training_: dict[str, Any] = {
             "estimator": "model_comparison",
             "runs": {name: len(view) for name, view in views.items()},
@@ -215,17 +220,13 @@ class ModelComparison:
         )
         self.net_ = _Net(encoder, len(self.models_))
 
-    def _calibrate(self, learned: JoinedView, held: JoinedView) -> None:
-        """Take out the numbers of training runs, and fit the temperature."""
-        share = np.bincount(learned.labels, minlength=len(self.models_)) / len(learned)
-        self.log_share_ = np.log(share)
-        self.temperature_ = 1.0
-        logits = self._log_evidence(held.sequences(epoch=0))
-        self.temperature_ = fit_temperature(logits, held.labels)
-
-    @torch.no_grad()
     def _log_evidence(self, x: Sequences) -> Array:
         """Log evidence of each model but for a constant, shape (n, model)."""
+        return self._scores(x) @ self.scaling_.T + self.offset_
+
+    @torch.no_grad()
+    def _scores(self, x: Sequences) -> Array:
+        """Log probabilities of the classifier as it was trained, shape (n, model)."""
         flat, expected = x.flat, self.seen_.flat.shape[1]
         if flat.shape[1] != expected:
             raise InputError(
@@ -233,8 +234,7 @@ class ModelComparison:
                 "observe them through its protocol and with its kind of observer"
             )
         parts = [self.net_(part) for part in torch.as_tensor(flat).split(2048)]
-        logits = torch.cat(parts).double().numpy() - self.log_share_
-        return np.asarray(logits / self.temperature_)
+        return np.asarray(special.log_softmax(torch.cat(parts).double().numpy(), axis=1))
 
     @property
     def encoder_(self) -> Encoder:
@@ -255,20 +255,10 @@ class ModelComparison:
     ) -> Sequences:
         """Turn whatever may be asked about into the sequences that the classifier reads."""
         self._check_fitted()
-        if isinstance(x, Sequences):
-            return x
-        if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
-            x = observe(x, self.protocol_, events=events, head=forward)
-        if not isinstance(x, Observation):
-            return x.sequences()
-        trained = self.training_["channels"]
-        if set(x.head.channels) != set(trained):
-            raise InputError(
-                f"this comparison was trained for {len(trained)} channels "
-                f"({', '.join(trained[:4])}, ...), the recording has {len(x.head.channels)}: pick "
-                "the same or train anew"
-            )
-        return Observer.like(x, self.protocol_).sequences(x)
+        return read_asked(
+            x, self.protocol_, self.training_["channels"], "comparison", forward=forward,
+            events=events,
+        )  # fmt: skip
 
     def probabilities(
         self,
@@ -306,7 +296,7 @@ class ModelComparison:
             dims=("simulation", "model"),
             coords={"model": list(self.models_)},
             name="probability",
-            attrs={"prior": np.exp(odds).tolist(), "temperature": self.temperature_},
+            attrs={"prior": np.exp(odds).tolist()},
         )
 
     def log_bayes_factors(
@@ -352,7 +342,6 @@ class ModelComparison:
     def save(self, folder: str | Path) -> Path:
         """Write the comparison: ``comparison.json`` and ``weights.safetensors``, no pickle."""
         self._check_fitted()
-        folder = Path(folder)
         description = {
             "class": "model_comparison",
             "settings": {
@@ -361,8 +350,8 @@ class ModelComparison:
                 "held_out": self.held_out,
             },
             "models": list(self.models_),
-            "log_share": self.log_share_.tolist(),
-            "temperature": self.temperature_,
+            "scaling": self.scaling_.tolist(),
+            "offset": self.offset_.tolist(),
             "context": 0 if self.seen_.context is None else self.seen_.context.shape[1],
             "protocol": self.protocol_.model_dump(),
             "training": self.training_,
@@ -375,16 +364,7 @@ class ModelComparison:
         }
         if self.seen_.context is not None:
             weights["seen.context"] = torch.as_tensor(self.seen_.context)
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        (aside / "comparison.json").write_text(json.dumps(description, indent=1))
-        save_file(
-            {k: v.contiguous().clone() for k, v in weights.items()}, aside / "weights.safetensors"
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-        return folder
+        return write_folder(folder, "comparison", description, weights)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -407,8 +387,8 @@ class ModelComparison:
             )
             comparison.models_ = tuple(told["models"])
             comparison.protocol_ = TypeAdapter(Protocol).validate_python(told["protocol"])
-            comparison.log_share_ = np.array(told["log_share"])
-            comparison.temperature_ = float(told["temperature"])
+            comparison.scaling_ = np.array(told["scaling"])
+            comparison.offset_ = np.array(told["offset"])
             comparison.training_ = told["training"]
             seen = {k: weights.pop(f"seen.{k}").numpy() for k in ("values", "region", "labels")}
             context = weights.pop("seen.context").numpy() if told["context"] else None
@@ -422,28 +402,24 @@ class ModelComparison:
         return comparison
 
 
-def fit_temperature(log_evidence: Array, labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the least cross-entropy, each model counted alike.
+def fit_scaling(log_p: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Calibrate log probabilities by multinomial logistic regression, each model counted alike.
 
     Parameters
     ----------
-    log_evidence : numpy.ndarray, shape (n, model)
-        Log evidence, but for a constant of each run.
+    log_p : numpy.ndarray, shape (n, model)
+        Log probabilities of a classifier.
     labels : numpy.ndarray of int, shape (n,)
         True model of each run.
 
     Returns
     -------
-    float
-        Between .05 and 20.
+    scaling : numpy.ndarray, shape (model, model)
+    offset : numpy.ndarray, shape (model,)
+        ``log_p @ scaling.T + offset`` is the log evidence, but for a constant of each run.
     """
-    count = np.bincount(labels, minlength=log_evidence.shape[1])
-    weight = 1.0 / count[labels]
-    rows = np.arange(len(labels))
-
-    def loss(log_temperature: float) -> float:
-        log_p = special.log_softmax(log_evidence / np.exp(log_temperature), axis=1)
-        return float(-(weight * log_p[rows, labels]).sum() / weight.sum())
-
-    found = optimize.minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
-    return float(np.exp(found.x))
+    found = LogisticRegression(C=_WEAK, class_weight="balanced", max_iter=1000).fit(log_p, labels)
+    scaling, offset = found.coef_, found.intercept_
+    if len(scaling) == 1:  # of two models: log odds of the second
+        scaling, offset = np.vstack([0 * scaling, scaling]), np.append(0.0, offset)
+    return scaling.astype(float), offset.astype(float)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +13,7 @@ from nilearn import datasets, plotting
 from numpy.typing import NDArray
 from scipy import stats
 
+from nmm_infer._style import style
 from nmm_infer.workflow import Result
 
 __all__ = [
@@ -34,29 +33,6 @@ _QUANTITIES = {
     "grad": ("gradient", "fT/cm", 1e13),
 }
 PRIOR, POSTERIOR, TRUTH, FOCUS = "#aab2bd", "#1f6feb", "#d9480f", "#d9480f"
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the style of the report, without touching the user's settings."""
-    settings: Any = {
-        "font.size": 10,
-        "font.family": "DejaVu Sans",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titleweight": "bold",
-        "axes.titlesize": 10.5,
-        "axes.titlelocation": "left",
-        "axes.edgecolor": "#6b7280",
-        "axes.labelcolor": "#374151",
-        "xtick.color": "#6b7280",
-        "ytick.color": "#6b7280",
-        "legend.frameon": False,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "nmm_infer",
-    }
-    with mpl.rc_context(settings):
-        yield
 
 
 def _is_evoked(result: Result) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nmm_infer._style import INK, style
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity.methods import find_method
 
@@ -24,7 +24,7 @@ _COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4B4B4B", "#7A3E9D",
     "#8C6D31", "#A6BDDB", "#B2182B", "#1B7837",
 )  # fmt: skip
-_TOTAL, _FIRST, _INK = "#1f6feb", "#9cc3ff", "#374151"
+_TOTAL, _FIRST = "#1f6feb", "#9cc3ff"
 _GREEK = ("alpha", "beta", "gamma", "delta", "kappa", "lambda", "mu", "rho", "sigma", "tau")
 _TITLES = {
     "S1": "first order $S_1$",
@@ -37,29 +37,6 @@ _TITLES = {
     "delta": r"moment-independent $\delta$",
     "shapley": "Shapley effect",
 }
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw in the style of the reports, without touching the user's settings."""
-    settings: Any = {
-        "font.size": 10,
-        "font.family": "DejaVu Sans",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titleweight": "bold",
-        "axes.titlesize": 10.5,
-        "axes.titlelocation": "left",
-        "axes.edgecolor": "#6b7280",
-        "axes.labelcolor": _INK,
-        "xtick.color": "#6b7280",
-        "ytick.color": "#6b7280",
-        "legend.frameon": False,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "nmm_infer",
-    }
-    with mpl.rc_context(settings):
-        yield
 
 
 def _main(found: xr.Dataset) -> str:
@@ -121,7 +98,7 @@ def bars(found: xr.Dataset, *, columns: int = 3) -> Figure:
     columns = min(columns, count)
     rows = -(-count // columns)
     size = found.sizes["parameter"]
-    with _style():
+    with style():
         height = rows * (0.75 + 0.3 * size) + 0.5
         figure = Figure(figsize=(3.3 * columns + 0.9, height), layout="constrained")
         pure = found[name].attrs.get("units") == "1"
@@ -141,7 +118,7 @@ def bars(found: xr.Dataset, *, columns: int = 3) -> Figure:
                     label="an input that does nothing",
                 )  # fmt: skip
             axes.set_title(_panel_title(panel, dims, units=not pure))
-            axes.set_yticks(place, np.array(_labels(found))[order], color=_INK)
+            axes.set_yticks(place, np.array(_labels(found))[order], color=INK)
             axes.tick_params(axis="y", length=0)
             axes.axvline(0, color="#6b7280", lw=0.8)
             axes.grid(axis="x", color="#e5e7eb", lw=0.8)
@@ -219,7 +196,7 @@ def curves(found: xr.Dataset) -> Figure:
     dim, name = dims[0], _main(found)
     shown = [name, *(["S1"] if name != "S1" and "S1" in found else [])]
     x = found.coords[dim].values * (1e3 if dim == "time" else 1.0)
-    with _style():
+    with style():
         figure = Figure(figsize=(9, 2.0 + 2.5 * len(shown)), layout="constrained")
         course, *panels = figure.subplots(
             1 + len(shown), 1, sharex=True, height_ratios=[1, *[1.5] * len(shown)]
@@ -287,7 +264,7 @@ def interactions(found: xr.Dataset) -> Figure:
     clear = np.abs(values) > half
     lower = np.tri(size, dtype=bool)
     most = max(float(np.nanmax(np.where(lower & clear, values, 0.0))), 0.1)
-    with _style():
+    with style():
         figure = Figure(figsize=(1.8 + 0.62 * size, 1.2 + 0.56 * size), layout="constrained")
         axes = figure.subplots()
         axes.imshow(np.where(lower, 0.0, np.nan), cmap=mpl.colors.ListedColormap(["#f3f4f6"]))
@@ -298,20 +275,20 @@ def interactions(found: xr.Dataset) -> Figure:
             dark = clear[i, j] and values[i, j] > 0.55 * most
             axes.text(
                 j, i, f"{values[i, j]:.2f}".replace("-0.00", "0.00"), ha="center", va="center",
-                fontsize=8.5, color="white" if dark else _INK if clear[i, j] else "#b6bcc6",
+                fontsize=8.5, color="white" if dark else INK if clear[i, j] else "#b6bcc6",
                 fontweight="bold" if i == j else "normal",
             )  # fmt: skip
         axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", lw=1.5)
         axes.tick_params(which="minor", length=0)
-        axes.set_xticks(range(size), labels, color=_INK)
-        axes.set_yticks(range(size), labels, color=_INK)
+        axes.set_xticks(range(size), labels, color=INK)
+        axes.set_yticks(range(size), labels, color=INK)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_title("pairs $S_2$; diagonal: alone, $S_1$")
         bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.03)
-        bar.set_label("share of the variance", color=_INK)
+        bar.set_label("share of the variance", color=INK)
         bar.outline.set_visible(False)
     return figure
 
@@ -367,7 +344,7 @@ def scalp(
     values = chosen[name].values
     most = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     top = min(max(most, 0.1), 1.0) if found[name].attrs.get("units") == "1" else most
-    with _style():
+    with style():
         figure = Figure(
             figsize=(1.35 * (size + 1) + 1.4, 1.45 * len(at) + 0.7), layout="constrained"
         )
@@ -378,7 +355,7 @@ def scalp(
             mne.viz.plot_topomap(
                 deviation, place, axes=axes[0], cmap="Greys", vlim=(0, deviation.max()), **settings
             )
-            axes[0].set_ylabel(f"{1e3 * latency:.0f} ms", fontweight="bold", color=_INK)
+            axes[0].set_ylabel(f"{1e3 * latency:.0f} ms", fontweight="bold", color=INK)
             axes[0].set_xlabel(f"up to {deviation.max():.2g} {unit}", fontsize=8)
             for k in range(size):
                 image, _ = mne.viz.plot_topomap(
@@ -389,7 +366,7 @@ def scalp(
         for axes, label in zip(grid[0, 1:], labels, strict=True):
             axes.set_title(label, loc="center")
         bar = figure.colorbar(image, ax=grid[:, 1:], shrink=0.7, pad=0.02, aspect=18)
-        bar.set_label(_title(name, found), color=_INK)
+        bar.set_label(_title(name, found), color=INK)
         bar.outline.set_visible(False)
     return figure
 
@@ -420,7 +397,7 @@ def trend(found: xr.Dataset) -> Figure:
     conf = f"{name}_conf"
     if dims and conf not in found:
         raise InputError(f"trend: select one output along {dims}")
-    with _style():
+    with style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for k, label in enumerate(_labels(found)):
