@@ -15,8 +15,7 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
-
+from experiments.scales import interval
 from nmm_infer._progress import show_progress
 from nmm_infer.demonstration import EVENT, simulate_recording
 from nmm_infer.diagnostics import calibrate
@@ -24,12 +23,6 @@ from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.observation import Observer, observe
 from nmm_infer.runs import simulate_campaign
 from nmm_infer.study import Study
-
-
-def interval(values: np.ndarray) -> dict[str, float]:
-    """Mean and 95 % interval (normal) of independent values."""
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    return {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
 
 
 def measure(study: Study) -> dict:

@@ -122,7 +122,7 @@ def test_noise_has_unit_variance_and_its_colour(
     epochs = [(view.sequences(e).values - view.clean_sequences(e).values)[..., 0]
               for e in range(10)]  # fmt: skip
     residual = np.concatenate(epochs)
-    level = observer._level(np.eye(81)).T
+    level = observer.level(np.eye(81)).T
     from scipy.linalg import toeplitz
 
     expected = level @ toeplitz(observer.noise.autocorrelation[:81]) @ level.T
@@ -246,7 +246,7 @@ def test_a_recording_goes_through_the_same_components(
     again = Observer.like(observation, PROTOCOL)
     got = again.sequences(observation)
     matrix = observer.channels_to_components[0].matrix
-    expected = observer._compress(observer._level(matrix @ sensors))
+    expected = observer._compress(observer.level(matrix @ sensors))
     np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-4)
     levels = levels_for(_kinds(info), 1e-14, (0.0,), PROTOCOL.n_steps)
     with pytest.raises(InputError, match="which noise a recording has must be known"):

@@ -99,7 +99,7 @@ def test_a_recorded_response_equals_the_simulated_one(
         raw = _continuous(responses.sensors[k], responses.times, info, sfreq)
         observation = observe(raw, protocol, events="go", head=head)
         clean = observer.view(responses.campaign.select(np.array([k]))).clean()
-        recorded, simulated = observer.sequences(observation), observer._reduce(clean)
+        recorded, simulated = observer.sequences(observation), observer.reduce(clean)
         assert recorded.region[0] == simulated.region[0]
         assert _relative(recorded.values, simulated.values) < 0.02
         before = protocol.times <= 0
@@ -535,7 +535,7 @@ def test_recorded_and_simulated_oscillations_have_the_same_spectrum(
     observer = Observer(head, spontaneous.noise, protocol, spontaneous.info)
     recorded = observer.sequences(observation).values[0]
     view = observer.view(_oscillation(head, protocol, region))
-    simulated = observer._reduce(view.clean()).values[0]
+    simulated = observer.reduce(view.clean()).values[0]
     assert protocol.frequencies[recorded.argmax()] == 10.0
     assert protocol.frequencies[simulated.argmax()] == 10.0
     assert recorded.sum() == pytest.approx(simulated.sum(), rel=0.02)

@@ -96,7 +96,7 @@ class GaussianLikelihood:
         self.n_steps, self.n_components = protocol.n_steps, protocol.n_components
 
         times = len(protocol.times)
-        level = observer._level(np.eye(times)).T  # acts from the left on columns of time
+        level = observer.level(np.eye(times)).T  # acts from the left on columns of time
         covariance = level @ toeplitz(part.noise.autocorrelation[:times]) @ level.T
         values, vectors = np.linalg.eigh(covariance)
         kept = values > _RANK * values.max()

@@ -90,7 +90,7 @@ class ComponentView(View):
                     n, windows, components, times = signal.shape
                     noise = part.sample(n * windows, times, rng)
                     signal = signal + noise.reshape(n, windows, components, times)
-                values[rows] = observer._compress(observer._level(signal))
+                values[rows] = observer._compress(observer.level(signal))
         region = np.zeros(len(self), np.int64)
         if protocol.region is not None:
             region += observer.head.regions.index(protocol.region)

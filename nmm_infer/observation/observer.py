@@ -182,7 +182,7 @@ class Observer:
 
     def sequences(self, observation: Observation) -> Sequences:
         """Return the sequence of one observation, shape (1, step)."""
-        return self._reduce(observation.data.values[None])
+        return self.reduce(observation.data.values[None])
 
     def region_courses(self, observation: Observation) -> xr.DataArray:
         """Return the time courses of all regions, dims (region, time), in nAm for MNE and eLORETA.
@@ -241,10 +241,26 @@ class Observer:
         power = covariance.reshape(n, -1) @ self._power.reshape(-1, channels**2).T
         return np.asarray(np.sqrt(np.maximum(power, 0.0)))
 
-    def _reduce(self, sensors: NDArray[Any]) -> Sequences:
-        """Baseline, regions, choice, spectrum; sensors have dims (n, window, channel, time)."""
+    def reduce(self, sensors: NDArray[Any]) -> Sequences:
+        """Carry sensor signals through the protocol: baseline, regions, choice, spectrum.
+
+        Parameters
+        ----------
+        sensors : numpy.ndarray, shape (n, window, channel, time)
+            In V.
+
+        Returns
+        -------
+        Sequences
+            What an estimator reads, but for any context.
+
+        Raises
+        ------
+        InputError
+            If components are asked for and the noise differs from run to run.
+        """
         protocol = self.protocol
-        sensors = self._level(sensors)
+        sensors = self.level(sensors)
         if protocol.components is not None and protocol.region is not None:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
         elif protocol.region is None:
@@ -264,8 +280,8 @@ class Observer:
         values = chosen[:, 0] if evoked else self._spectrum(chosen)
         return Sequences(values.astype(np.float32), region)
 
-    def _level(self, signals: NDArray[Any]) -> NDArray[Any]:
-        """Take away the baseline and the mean, along the last axis."""
+    def level(self, signals: NDArray[Any]) -> NDArray[Any]:
+        """Take away the baseline, and the mean where the protocol says so, along the last axis."""
         protocol = self.protocol
         if isinstance(protocol, EvokedProtocol):
             baseline = signals[..., protocol.in_baseline]
@@ -396,7 +412,7 @@ class View:
         """Return what an estimator sees, with the noise of one epoch."""
         noisy = self.sensors(epoch)
         parts = [
-            self.observer._reduce(noisy[start : start + _BLOCK])
+            self.observer.reduce(noisy[start : start + _BLOCK])
             for start in range(0, len(noisy), _BLOCK)
         ]
         return Sequences(

@@ -154,7 +154,7 @@ class _Sensors:
         protocol = self.observer.protocol
         clean = View(self.observer, campaign, "sensitivity").clean()
         if self.kind == "sequence":
-            values = self.observer._reduce(clean).values
+            values = self.observer.reduce(clean).values
             more = (protocol.n_components,) if protocol.n_components > 1 else ()
             return values.reshape(len(values), protocol.n_steps, *more)[:, self.kept]
         n, windows, channels, times = clean.shape
