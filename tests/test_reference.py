@@ -48,9 +48,9 @@ def test_gaussian_in_closed_form(random_state_guard: None) -> None:
 
 def test_evaluations_are_counted_and_a_seed_repeats() -> None:
     counting = Linear()
-    found = reference_posterior(counting, Y, n_draws=400, seed=5, steps=4, max_rounds=1)
+    found = reference_posterior(counting, Y, n_draws=400, seed=5, steps=10, max_rounds=1)
     assert counting.evaluations == found.evaluations
-    again = reference_posterior(Linear(), Y, n_draws=400, seed=5, steps=4, max_rounds=1)
+    again = reference_posterior(Linear(), Y, n_draws=400, seed=5, steps=10, max_rounds=1)
     np.testing.assert_array_equal(found.draws, again.draws)
     data = found.to_dataset()
     assert data.attrs["certified"] == int(found.certified) and data["draws"].sizes["draw"] == 400
@@ -76,7 +76,7 @@ def test_runs_in_different_modes_are_not_certifiable(monkeypatch: pytest.MonkeyP
     exact = likelihood.exact(y, 4000, seed=0)
     branches = [exact[exact[:, 0] > 0], exact[exact[:, 0] < 0]]
     monkeypatch.setattr(module, "_tempered", lambda _, n, walkers, rng: branches.pop()[:walkers])
-    found = reference_posterior(likelihood, y, n_draws=800, seed=1, steps=2, max_rounds=1)
+    found = reference_posterior(likelihood, y, n_draws=800, seed=1, steps=10, max_rounds=1)
     assert not found.certified
     assert found.c2st > 0.95
     assert found.summary.startswith("not certifiable: two runs disagree (C2ST")
