@@ -19,6 +19,8 @@ from nmm_infer.observation import (
     NoiseKind,
     NoiseLevels,
     Observer,
+    Sequences,
+    View,
     levels_for,
     noise_from_baseline,
     power_law_noise,
@@ -29,7 +31,16 @@ from nmm_infer.observation.conditioning import time_operator
 from nmm_infer.runs import build_task, column_info, column_observer, simulate_column
 from nmm_infer.study import Study
 
-__all__ = ["KINDS", "campaign", "kinds_of_noise", "levels", "realised", "signal_power", "summary"]
+__all__ = [
+    "KINDS",
+    "Kept",
+    "campaign",
+    "kinds_of_noise",
+    "levels",
+    "realised",
+    "signal_power",
+    "summary",
+]
 
 #: Kinds of noise; ``real`` needs the folder with recordings that NMM_INFER_DATA names.
 KINDS = ("white", "pink", "real", "brain", "jitter")
@@ -115,6 +126,27 @@ def _background(study: Study, info: mne.Info) -> BrainBackground:
         sfreq,
         source_scale=50.0,  # the median of the default prior
     )
+
+
+class Kept:
+    """A view whose sequences are computed once, to ask many estimators about the same runs.
+
+    Parameters
+    ----------
+    view : View
+        The view; its noise of epoch 0 is kept.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.theta, self.accepted = view.theta, view.accepted
+        self._sequences = view.sequences()
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def sequences(self) -> Sequences:
+        """Return what an estimator sees."""
+        return self._sequences
 
 
 @cache

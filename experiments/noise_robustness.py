@@ -18,14 +18,23 @@ A cell is one fit. Finished cells are kept in ``--cells``, and an interrupted co
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from experiments.columns import KINDS, campaign, kinds_of_noise, observer_of, realised, signal_power
+from experiments.columns import (
+    KINDS,
+    Kept,
+    campaign,
+    kinds_of_noise,
+    observer_of,
+    realised,
+    signal_power,
+)
 from experiments.columns import summary as scores_of
 from experiments.scales import Cells, main
 from nmm_infer.diagnostics import MAX_GAP, calibrate, score, score_estimator
@@ -37,9 +46,9 @@ from nmm_infer.inference import (
     least_squares_from_truth,
     load_estimator,
 )
+from nmm_infer.inference.families import DENSITY, PRETRAINING, REGRESSION
 from nmm_infer.observation import NoiseLevels, levels_for
 from nmm_infer.runs import build_task
-from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
 BASELINES = ("prior_mean", "ridge", "nearest", "boosting")
@@ -55,59 +64,78 @@ SCALES = {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
         "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
         "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
-        "epochs": 2, "members": 2, "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
+        "epochs": {"regression": 2, "pretraining": 2, "density": 2}, "members": 2,
+        "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
-        "study": "tilwani2025_consistent_narrow", "training": 10_000, "test": 1000,
+        "study": "tilwani2025_consistent_narrow", "training": 30_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
-        "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "epochs": None, "members": 3,
+        "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
+        "epochs": {"regression": 12, "pretraining": 5, "density": 10},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
         "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
-        "single_snrs": list(SNRS), "draws": 256, "epochs": None, "members": 5,
+        "single_snrs": list(SNRS), "draws": 256, "members": 5,
+        "epochs": {"regression": 30, "pretraining": 12, "density": 25},
         "exact": 300, "exact_snrs": list(SNRS), "exact_family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
 
 
 def _make(family: str, scale: dict[str, Any]) -> Any:
-    more: dict[str, Any] = {}
-    if scale["epochs"]:
-        short = TrainingSettings(epochs=scale["epochs"], batch_size=64)
-        more = {"training": short, "pretraining": short}
+    passes = scale["epochs"]
+    regression = family in REGRESSORS
+    more: dict[str, Any] = {
+        "training": (REGRESSION if regression else DENSITY).model_copy(
+            update={"epochs": passes["regression" if regression else "density"]}
+        ),
+        "pretraining": PRETRAINING.model_copy(update={"epochs": passes["pretraining"]}),
+    }
     if family == "ensemble":
         more["members"] = scale["members"]
     return FAMILIES[family](**more)
 
 
+def _views(
+    study: Study, noise: NoiseLevels, scale: dict[str, Any]
+) -> tuple[Callable[[str, float], Any], Callable[[float], Any]]:
+    """Fresh runs by kind and level for scores, and by level, over all kinds, for calibration."""
+
+    @cache
+    def test(kind: str, snr: float) -> Any:
+        observer = observer_of(study, noise.only(kind, snr))
+        return Kept(observer.view(campaign(study, scale["test"], "test"), "test"))
+
+    @cache
+    def fresh(snr: float) -> Any:
+        observer = observer_of(study, noise.only(snr=snr))
+        runs = campaign(study, scale["calibration"], "calibration")
+        return Kept(observer.view(runs, "calibration"))
+
+    return test, fresh
+
+
 def _evaluate(
-    estimator: Any, study: Study, noise: NoiseLevels, scale: dict[str, Any], seed: int,
-    accepted: xr.DataArray, snrs: list[float],
+    estimator: Any, test: Callable[[str, float], Any], fresh: Callable[[float], Any],
+    scale: dict[str, Any], seed: int, accepted: xr.DataArray, kinds: list[str], snrs: list[float],
 ) -> dict[str, Any]:  # fmt: skip
     """Scores by level and kind, and calibration by level over all kinds."""
-    test = campaign(study, scale["test"], "test")
     by_level = {}
     for snr in snrs:
-        kinds = {}
-        for kind in noise.kinds:
-            observer = observer_of(study, noise.only(kind, snr))
+        by_kind = {}
+        for kind in kinds:
             found = score_estimator(
-                estimator, observer.view(test, "test"), n_draws=scale["draws"], seed=seed,
-                accepted=accepted,
-            )  # fmt: skip
-            kinds[kind] = scores_of(found)
-        by_level[f"{snr:g}"] = {"kinds": kinds}
-    if isinstance(estimator, PosteriorMixin) and seed == 0:
-        fresh = campaign(study, scale["calibration"], "calibration")
-        for snr in snrs:
-            observer = observer_of(study, noise.only(snr=snr))
-            found = calibrate(
-                estimator, observer.view(fresh, "calibration"), n_draws=scale["draws"], seed=seed
+                estimator, test(kind, snr), n_draws=scale["draws"], seed=seed, accepted=accepted
             )
+            by_kind[kind] = scores_of(found)
+        by_level[f"{snr:g}"] = {"kinds": by_kind}
+    if isinstance(estimator, PosteriorMixin) and seed == 0:
+        for snr in snrs:
+            found = calibrate(estimator, fresh(snr), n_draws=scale["draws"], seed=seed)
             by_level[f"{snr:g}"]["calibration"] = {
                 "gap": dict(zip(found["parameter"].values.tolist(), found["gap"].values.tolist(),
                                 strict=True)),
@@ -130,13 +158,14 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     free = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
     training = campaign(study, scale["training"], "training")
     accepted = training.theta
+    test, fresh = _views(study, noise, scale)
 
     def fit(family: str, number: int, snr: float | None = None) -> dict[str, Any]:
         own = noise if snr is None else noise.only(snr=snr)
         snrs = scale["snrs"] if snr is None else [snr]
         estimator = _make(family, scale)
         estimator.fit(training, observer_of(study, own), free, seed=number)
-        found = _evaluate(estimator, study, noise, scale, number, accepted, snrs)
+        found = _evaluate(estimator, test, fresh, scale, number, accepted, list(kinds), snrs)
         return {"levels": found, "training_seconds": estimator.training_["seconds"]}
 
     fits: dict[str, Any] = {}

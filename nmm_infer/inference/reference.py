@@ -115,7 +115,7 @@ def reference_posterior(
     n_draws: int = 10_000,
     seed: int = 0,
     steps: int = 200,
-    max_rounds: int = 6,
+    max_rounds: int = 12,
 ) -> ReferencePosterior:
     """Sample the exact posterior of one observation twice, and compare the two.
 
