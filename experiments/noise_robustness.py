@@ -64,7 +64,7 @@ SCALES = {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
         "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
         "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
-        "epochs": {"regression": 2, "pretraining": 2, "density": 2}, "members": 2,
+        "epochs": {"regression": 2, "pretraining": 2, "density": 2, "fmpe": 2}, "members": 2,
         "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
@@ -72,7 +72,7 @@ SCALES = {
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
-        "epochs": {"regression": 12, "pretraining": 5, "density": 10},
+        "epochs": {"regression": 12, "pretraining": 5, "density": 10, "fmpe": 40},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
@@ -80,7 +80,7 @@ SCALES = {
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
         "single_snrs": list(SNRS), "draws": 256, "members": 5,
-        "epochs": {"regression": 30, "pretraining": 12, "density": 25},
+        "epochs": {"regression": 30, "pretraining": 12, "density": 25, "fmpe": 100},
         "exact": 300, "exact_snrs": list(SNRS), "exact_family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
@@ -88,10 +88,10 @@ SCALES = {
 
 def _make(family: str, scale: dict[str, Any]) -> Any:
     passes = scale["epochs"]
-    regression = family in REGRESSORS
+    kind = "regression" if family in REGRESSORS else "fmpe" if family == "fmpe" else "density"
     more: dict[str, Any] = {
-        "training": (REGRESSION if regression else DENSITY).model_copy(
-            update={"epochs": passes["regression" if regression else "density"]}
+        "training": (REGRESSION if kind == "regression" else DENSITY).model_copy(
+            update={"epochs": passes[kind]}
         ),
         "pretraining": PRETRAINING.model_copy(update={"epochs": passes["pretraining"]}),
     }
