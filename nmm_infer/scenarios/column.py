@@ -16,6 +16,7 @@ from nmm_infer.campaign import DIVERGED, OK, REJECTED, Variable
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model, load_models, stable_rest
 from nmm_infer.parameters import Prior
+from nmm_infer.scenarios._priors import check_prior
 from nmm_infer.simulation import Clock, Pulse, integrate
 from nmm_infer.simulation.precision import digest
 
@@ -93,17 +94,7 @@ class ColumnTask:
 
     def __post_init__(self) -> None:
         known = {*self.declaration.defaults, *CONDITIONS, *OBSERVED}
-        unknown = [name for name in self.prior.names if name not in known]
-        if unknown:
-            raise InputError(
-                f"prior: no parameter {unknown[0]!r} in a column; there are "
-                f"{', '.join(sorted(known))}"
-            )
-        missing = sorted({"drive", "stimulus_amplitude"} - set(self.prior.names))
-        if missing:
-            raise InputError(
-                f'prior: {missing[0]!r} is missing (distribution = "fixed" gives it a value)'
-            )
+        check_prior(self.prior, known, {"drive", "stimulus_amplitude"}, "a study of one column")
         for target in self.stimulus:
             self.declaration.get_target(target)
         kept = self.clock.step * self.clock.every

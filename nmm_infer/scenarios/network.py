@@ -15,6 +15,7 @@ from nmm_infer.campaign import DIVERGED, OK, Variable
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model, load_models
 from nmm_infer.parameters import Prior
+from nmm_infer.scenarios._priors import check_prior
 from nmm_infer.simulation import Clock, Connection, Network, Volley, integrate
 from nmm_infer.simulation.precision import digest
 
@@ -88,32 +89,13 @@ class NetworkTask:
     model_file: str | None = None
 
     def __post_init__(self) -> None:
-        known = {*self.declaration.defaults, *CONDITIONS, *OBSERVED}
-        unknown = [name for name in self.prior.names if name not in known]
-        if unknown:
-            raise InputError(
-                f"prior: no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}"
-            )
         needed = {"drive", "noise", *OBSERVED}
         if len(self.regions) > 1:
             needed |= {"coupling", "conduction_speed"}
         if self.kind == "evoked":
             needed |= {"stimulus_amplitude", "stimulus_onset"}
-        missing = sorted(needed - set(self.prior.names))
-        if missing:
-            raise InputError(
-                f"prior: {missing[0]!r} is missing for a {self.kind} study "
-                '(distribution = "fixed" gives it a value)'
-            )
-        for name, zero in (("noise", "negative"), ("conduction_speed", "zero or negative")):
-            if name in self.prior.names:
-                p = self.prior[name]
-                positive = p.distribution in ("lognormal", "loguniform")
-                least = np.inf if positive else float(p.quantile(0.0))
-                if least < 0 or (least == 0 and name == "conduction_speed"):
-                    raise InputError(
-                        f"prior.{name}: {least:g} {p.unit} makes no sense: it is {zero}"
-                    )
+        known = {*self.declaration.defaults, *CONDITIONS, *OBSERVED}
+        check_prior(self.prior, known, needed, f"a study of {self.kind} activity")
         absent = [name for name in self.candidates if name not in self.regions]
         if absent or not self.candidates:
             raise InputError(f"no region {absent[:1]}; there are {', '.join(self.regions)}")
