@@ -175,7 +175,7 @@ def test_what_a_task_needs(task: NetworkTask) -> None:
         "stimulus_onset",
     ):
         rest = [p for p in task.prior.parameters if p.name != name]
-        with pytest.raises(InputError, match=f"{name}.*.*is missing"):
+        with pytest.raises(InputError, match=f"{name}.*is missing"):
             replace(task, prior=Prior(rest))
     for name, low in (("noise", -1.0), ("conduction_speed", 0.0)):
         change = Parameter(name, "1", "uniform", low, 5.0)
