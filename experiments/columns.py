@@ -18,7 +18,6 @@ from nmm_infer.observation import (
     BrainBackground,
     NoiseKind,
     NoiseLevels,
-    Observer,
     Sequences,
     View,
     levels_for,
@@ -184,11 +183,6 @@ def realised(study: Study, snrs: tuple[float, ...], of: str = "median") -> dict[
     base = 10 * np.log10(np.array(power) / signal_power(study, of))
     quantiles = np.quantile(base, [0.05, 0.5, 0.95])
     return {f"{snr:g}": (quantiles + snr).tolist() for snr in snrs}
-
-
-def observer_of(study: Study, noise: NoiseLevels) -> Observer:
-    """Return what sees the columns of a study through kinds and levels of noise."""
-    return column_observer(study, noise)
 
 
 def summary(scores: xr.Dataset) -> dict[str, Any]:

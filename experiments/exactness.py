@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.columns import campaign, levels, observer_of, realised
+from experiments.columns import campaign, levels, realised
 from experiments.scales import Cells, main
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import FAMILIES, load_estimator
@@ -29,7 +29,7 @@ from nmm_infer.inference.likelihood import GaussianLikelihood
 from nmm_infer.inference.reference import reference_posterior
 from nmm_infer.inference.refine import Refined
 from nmm_infer.observation import Sequences
-from nmm_infer.runs import build_task
+from nmm_infer.runs import build_task, column_observer
 from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
@@ -54,7 +54,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     """Run everything."""
     study = Study.preset(scale["study"]).replace(seed=seed)
     noise = levels(study, ("white",), (scale["snr"],), of="mean")
-    observer = observer_of(study, noise)
+    observer = column_observer(study, noise)
     task = build_task(study, [], stream="likelihood")
     likelihood = GaussianLikelihood(task, observer, kind="white", snr=scale["snr"])
     n = scale["observations"]

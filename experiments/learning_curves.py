@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.columns import campaign, levels, observer_of
+from experiments.columns import campaign, levels
 from experiments.scales import Cells, interval, main
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import FAMILIES
+from nmm_infer.runs import column_observer
 from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
@@ -46,7 +47,7 @@ SCALES = {
 def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     """Run everything that is not there yet."""
     study = Study.preset(scale["study"]).replace(seed=seed)
-    observer = observer_of(study, levels(study, ("white",), tuple(scale["snrs"])))
+    observer = column_observer(study, levels(study, ("white",), tuple(scale["snrs"])))
     prior = study.build_prior()
     free = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
     pool = campaign(study, max(scale["sizes"]), "training")

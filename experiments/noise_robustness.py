@@ -31,7 +31,6 @@ from experiments.columns import (
     Kept,
     campaign,
     kinds_of_noise,
-    observer_of,
     realised,
     signal_power,
 )
@@ -48,7 +47,7 @@ from nmm_infer.inference import (
 )
 from nmm_infer.inference.families import DENSITY, PRETRAINING, REGRESSION
 from nmm_infer.observation import NoiseLevels, levels_for
-from nmm_infer.runs import build_task
+from nmm_infer.runs import build_task, column_observer
 from nmm_infer.study import Study
 
 BASELINES = ("prior_mean", "ridge", "nearest", "boosting")
@@ -107,12 +106,12 @@ def _views(
 
     @cache
     def test(kind: str, snr: float) -> Any:
-        observer = observer_of(study, noise.only(kind, snr))
+        observer = column_observer(study, noise.only(kind, snr))
         return Kept(observer.view(campaign(study, scale["test"], "test"), "test"))
 
     @cache
     def fresh(snr: float) -> Any:
-        observer = observer_of(study, noise.only(snr=snr))
+        observer = column_observer(study, noise.only(snr=snr))
         runs = campaign(study, scale["calibration"], "calibration")
         return Kept(observer.view(runs, "calibration"))
 
@@ -153,7 +152,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     study = Study.preset(scale["study"]).replace(seed=seed)
     kinds = kinds_of_noise(study, tuple(scale["kinds"]))
     noise = levels_for(kinds, signal_power(study), scale["snrs"], study.protocol.n_steps)
-    observer = observer_of(study, noise)
+    observer = column_observer(study, noise)
     prior = study.build_prior()
     free = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
     training = campaign(study, scale["training"], "training")
@@ -164,7 +163,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         own = noise if snr is None else noise.only(snr=snr)
         snrs = scale["snrs"] if snr is None else [snr]
         estimator = _make(family, scale)
-        estimator.fit(training, observer_of(study, own), free, seed=number)
+        estimator.fit(training, column_observer(study, own), free, seed=number)
         found = _evaluate(estimator, test, fresh, scale, number, accepted, list(kinds), snrs)
         return {"levels": found, "training_seconds": estimator.training_["seconds"]}
 
@@ -189,7 +188,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         """Refined posteriors, and least squares from the truth, where the likelihood is exact."""
         own = noise.only("white", snr)
         test = campaign(study, scale["exact"], "test")
-        view = observer_of(study, own).view(test, "test")
+        view = column_observer(study, own).view(test, "test")
         likelihood = GaussianLikelihood(task, observer, kind="white", snr=snr)
         kept = cells.folder / "estimator"
         if kept.exists():

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.columns import campaign, levels, observer_of, signal_power
+from experiments.columns import campaign, levels, signal_power
 from experiments.columns import summary as scores_of
 from experiments.noise_robustness import BASELINES, POSTERIORS, REGRESSORS
 from experiments.scales import Cells, interval, main
@@ -182,7 +182,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         if noise == "paper":
             own = column_observer(study)
         else:
-            own = observer_of(study, levels(study, ("white",), (20.0,)))
+            own = column_observer(study, levels(study, ("white",), (20.0,)))
         training = campaign(study, scale["training"], "training")
         estimator = FAMILIES[scale["posterior"]](**_schedule(scale, scale["training"]))
         estimator.fit(training, own, _free(study), seed=seed)

@@ -18,14 +18,15 @@ import json
 from pathlib import Path
 
 from experiments import noise_robustness
-from experiments.columns import campaign, levels, observer_of, realised
+from experiments.columns import campaign, levels, realised
 from nmm_infer import Study
 from nmm_infer.diagnostics import score_estimator, score_table
 from nmm_infer.inference import FAMILIES
+from nmm_infer.runs import column_observer
 
 study = Study.preset("column5_narrow")
 noise = levels(study, ("white", "pink"), (0.0, 20.0))
-observer = observer_of(study, noise)
+observer = column_observer(study, noise)
 training, test = campaign(study, 1500, "training"), campaign(study, 300, "test")
 names = ("prior_mean", "ridge", "nearest")
 fits = {name: FAMILIES[name]().fit(training, observer) for name in names}
@@ -40,7 +41,7 @@ for snr, quantiles in realised(study, (0.0, 20.0)).items():
 # %%
 # Scores carry intervals; a correlation is never printed alone, and predicting the mean is a row.
 
-seen = observer_of(study, noise.only("white", 20.0)).view(test, "test")
+seen = column_observer(study, noise.only("white", 20.0)).view(test, "test")
 scores = {name: score_estimator(fit, seen, n_draws=64) for name, fit in fits.items()}
 print(score_table(scores))
 
