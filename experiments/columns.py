@@ -28,6 +28,7 @@ from nmm_infer.observation import (
 )
 from nmm_infer.observation.conditioning import time_operator
 from nmm_infer.runs import build_task, column_info, column_observer, simulate_column
+from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "kinds_of_noise",
     "levels",
     "realised",
+    "schedule",
     "signal_power",
     "summary",
 ]
@@ -49,6 +51,26 @@ def campaign(study: Study, n: int, stream: str) -> Campaign:
     """Return exactly so many runs of the study's stratum."""
     runs = simulate_column(study, n, stream)
     return runs.select(runs.valid[:n])
+
+
+def schedule(runs: int, steps: int) -> dict[str, TrainingSettings]:
+    """Schedules of a posterior: so many steps of encoder and flow together, others in proportion.
+
+    Few runs are read more often, at most 150 times.
+    """
+    batch = 64 if runs < 3000 else 256
+
+    def stage(share: float, batch: int, rate: float) -> TrainingSettings:
+        epochs = int(np.clip(round(share * steps * batch / runs), 2, 150))
+        return TrainingSettings(
+            epochs=epochs, patience=max(8, epochs // 5), batch_size=batch, learning_rate=rate
+        )
+
+    return {
+        "pretraining": stage(0.75, batch, 3e-3),
+        "training": stage(1.0, batch, 4e-3),
+        "finishing": stage(2.5, 2 * batch, 4e-3),
+    }
 
 
 def kinds_of_noise(study: Study, names: tuple[str, ...] = KINDS) -> dict[str, NoiseKind]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.columns import campaign, levels, realised
+from experiments.columns import campaign, levels, realised, schedule
 from experiments.scales import Cells, main
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import FAMILIES, load_estimator
@@ -30,7 +30,6 @@ from nmm_infer.inference.reference import reference_posterior
 from nmm_infer.inference.refine import Refined
 from nmm_infer.observation import Sequences
 from nmm_infer.runs import build_task, column_observer
-from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
 SCALES = {
@@ -92,10 +91,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         if kept.exists():
             estimator: Any = load_estimator(kept)
         else:
-            epochs = int(np.clip(scale["steps"] * 256 / size, 4, 60))
-            training = TrainingSettings(epochs=epochs, patience=10, learning_rate=2e-3)
-            pretraining = training.model_copy(update={"epochs": max(2, epochs // 2)})
-            estimator = FAMILIES[scale["family"]](training=training, pretraining=pretraining)
+            estimator = FAMILIES[scale["family"]](**schedule(size, scale["steps"]))
             estimator.fit(campaign(study, size, "training"), observer, likelihood.prior, seed=seed)
             estimator.save(kept)
 

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.columns import campaign, levels
+from experiments.columns import campaign, levels, schedule
 from experiments.scales import Cells, interval, main
 from nmm_infer.diagnostics import calibrate
 from nmm_infer.inference import FAMILIES
 from nmm_infer.runs import column_observer
-from nmm_infer.settings import TrainingSettings
 from nmm_infer.study import Study
 
 SCALES = {
@@ -54,15 +53,9 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     view = observer.view(campaign(study, scale["fresh"], "calibration"), "calibration")
 
     def fit(family: str, size: int, number: int) -> dict[str, Any]:
-        # Small campaigns are read more often, large ones at least a few times; early stopping.
-        batch = 64 if size < 3000 else 256
-        epochs = int(np.clip(scale["steps"] * batch / size, 8, 150))
-        training = TrainingSettings(epochs=epochs, patience=12, batch_size=batch,
-                                    learning_rate=2e-3)  # fmt: skip
-        pretraining = training.model_copy(update={"epochs": max(4, epochs // 3)})
         start = 0 if size == max(scale["sizes"]) else number * size
         own = pool.select(np.arange(start, start + size))
-        estimator = FAMILIES[family](training=training, pretraining=pretraining)
+        estimator = FAMILIES[family](**schedule(size, scale["steps"]))
         estimator.fit(own, observer, free, seed=number)
         found = calibrate(estimator, view, seed=seed)
         gain = found["log_density_gain"].values

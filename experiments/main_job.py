@@ -47,7 +47,7 @@ def measure(study: Study) -> dict:
     for name, names in {"all": prior.names, "synaptic": list(study.synaptic)}.items():
         chosen = prior.select(names)
         estimator = PosteriorEstimator(
-            study.encoder, study.density, study.training, study.pretraining
+            study.encoder, study.density, study.training, study.pretraining, study.finishing
         ).fit(training, observer, chosen, seed=study.seed)
         ridge = RidgeGaussian().fit(training, observer, chosen, seed=study.seed)
         result = calibrate(estimator, view, seed=study.seed)

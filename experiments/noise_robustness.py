@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from experiments.columns import (
     KINDS,
@@ -45,7 +46,7 @@ from nmm_infer.inference import (
     least_squares_from_truth,
     load_estimator,
 )
-from nmm_infer.inference.families import DENSITY, PRETRAINING, REGRESSION
+from nmm_infer.inference.families import DENSITY, FINISHING, PRETRAINING, REGRESSION
 from nmm_infer.observation import NoiseLevels, levels_for
 from nmm_infer.runs import build_task, column_observer
 from nmm_infer.study import Study
@@ -63,15 +64,15 @@ SCALES = {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
         "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
         "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
-        "epochs": {"regression": 2, "pretraining": 2, "density": 2, "fmpe": 2}, "members": 2,
+        "epochs": {"regression": 2, "pretraining": 2, "density": 2, "finishing": 2}, "members": 2,
         "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
-        "study": "tilwani2025_consistent_narrow", "training": 30_000, "test": 1000,
+        "study": "tilwani2025_consistent_narrow", "training": 60_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
-        "epochs": {"regression": 12, "pretraining": 5, "density": 10, "fmpe": 40},
+        "epochs": {"regression": 6, "pretraining": 3, "density": 4, "finishing": 25},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
@@ -79,7 +80,7 @@ SCALES = {
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
         "single_snrs": list(SNRS), "draws": 256, "members": 5,
-        "epochs": {"regression": 30, "pretraining": 12, "density": 25, "fmpe": 100},
+        "epochs": {"regression": 30, "pretraining": 10, "density": 15, "finishing": 50},
         "exact": 300, "exact_snrs": list(SNRS), "exact_family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
@@ -87,12 +88,13 @@ SCALES = {
 
 def _make(family: str, scale: dict[str, Any]) -> Any:
     passes = scale["epochs"]
-    kind = "regression" if family in REGRESSORS else "fmpe" if family == "fmpe" else "density"
+    kind = "regression" if family in REGRESSORS else "density"
     more: dict[str, Any] = {
         "training": (REGRESSION if kind == "regression" else DENSITY).model_copy(
             update={"epochs": passes[kind]}
         ),
         "pretraining": PRETRAINING.model_copy(update={"epochs": passes["pretraining"]}),
+        "finishing": FINISHING.model_copy(update={"epochs": passes["finishing"]}),
     }
     if family == "ensemble":
         more["members"] = scale["members"]
@@ -118,6 +120,12 @@ def _views(
     return test, fresh
 
 
+def _columns(scores: dict[str, dict[str, Any]]) -> dict[str, list[Any]]:
+    """Turn scores of parameters by name into lists in the order of the parameters."""
+    rows = list(scores.values())
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
 def _evaluate(
     estimator: Any, test: Callable[[str, float], Any], fresh: Callable[[float], Any],
     scale: dict[str, Any], seed: int, accepted: xr.DataArray, kinds: list[str], snrs: list[float],
@@ -130,7 +138,7 @@ def _evaluate(
             found = score_estimator(
                 estimator, test(kind, snr), n_draws=scale["draws"], seed=seed, accepted=accepted
             )
-            by_kind[kind] = scores_of(found)
+            by_kind[kind] = _columns(scores_of(found))
         by_level[f"{snr:g}"] = {"kinds": by_kind}
     if isinstance(estimator, PosteriorMixin) and seed == 0:
         for snr in snrs:
@@ -227,6 +235,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         "exact": checked,
         "study": study.model_dump(mode="json"),
         "budget": scale,
+        "parameters": free.names,
         "kinds": list(kinds),
         "realised_snr": realised(study, tuple(scale["snrs"])),
         "context": list(observer.context_names),
@@ -235,28 +244,33 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     }
 
 
-def _mean(rows: list[dict[str, Any]], snr: str, key: str, parameters: list[str]) -> float:
-    """Mean over seeds, kinds and parameters."""
-    values = [
-        row["levels"][snr]["kinds"][kind][p][key]
-        for row in rows
-        for kind in row["levels"][snr]["kinds"]
-        for p in parameters
-    ]
-    values = [v for v in values if v is not None]
-    return float(np.mean(values)) if values else float("nan")
+def _values(rows: list[dict[str, Any]], snr: str, key: str) -> NDArray[np.float64]:
+    """Return a score of one level, shape (seed and kind, parameter); NaN where there is none."""
+    return np.array(
+        [scores[key] for row in rows for scores in row["levels"][snr]["kinds"].values()],
+        dtype=float,
+    )
 
 
-def _parameters(record: dict[str, Any]) -> list[str]:
-    first = next(iter(record["fits"].values()))[0]
-    level = next(iter(first["levels"].values()))
-    return list(next(iter(level["kinds"].values())))
+def _mean(rows: list[dict[str, Any]], snr: str, key: str, parameter: int | None = None) -> float:
+    """Mean over seeds and kinds, of one parameter or of all."""
+    values = _values(rows, snr, key)
+    values = values if parameter is None else values[:, parameter]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _best(record: dict[str, Any]) -> str:
+    """Name the family with the highest R² over all levels."""
+    snrs = [f"{snr:g}" for snr in record["budget"]["snrs"]]
+    means = {f: np.mean([_mean(fits, s, "r2") for s in snrs]) for f, fits in record["fits"].items()}
+    return max(means, key=lambda family: means[family])
 
 
 def table(record: dict[str, Any]) -> str:
     """Return the record as Markdown: families by level, then parameters of the best."""
-    snrs = list(next(iter(record["fits"].values()))[0]["levels"])
-    parameters = _parameters(record)
+    snrs = [f"{snr:g}" for snr in record["budget"]["snrs"]]
+    parameters = record["parameters"]
     rows = [
         "R², mean over the parameters, kinds of noise and seeds, at each level (dB):",
         "",
@@ -280,10 +294,8 @@ def table(record: dict[str, Any]) -> str:
         if all(found):
             cells = [f"{max(c['gap'].values()):.3f}{'' if c['passed'] else ' (!)'}" for c in found]
             rows.append(f"| {family} | {' | '.join(cells)} |")
-    best = max(
-        record["fits"],
-        key=lambda f: np.mean([_mean(record["fits"][f], s, "r2", parameters) for s in snrs]),
-    )
+    best = _best(record)
+    fits = record["fits"][best]
     rows += [
         "",
         f"Each parameter, {best}, mean over kinds and seeds: R² (nRMSE, slope, r, coverage at "
@@ -292,17 +304,12 @@ def table(record: dict[str, Any]) -> str:
         f"| parameter | {' | '.join(snrs)} |",
         f"|---|{'---|' * len(snrs)}",
     ]
-    for p in parameters:
+    for j, p in enumerate(parameters):
         cells = []
         for s in snrs:
-            fits = record["fits"][best]
-            values = [_mean(fits, s, k, [p]) for k in
+            values = [_mean(fits, s, k, j) for k in
                       ("r2", "nrmse", "slope", "r", "coverage_90", "contraction")]  # fmt: skip
-            collapsed = any(
-                f["levels"][s]["kinds"][k][p]["collapsed"]
-                for f in fits
-                for k in f["levels"][s]["kinds"]
-            )
+            collapsed = _values(fits, s, "collapsed")[:, j].any()
             more = ", ".join("-" if np.isnan(v) else f"{v:.2f}" for v in values[1:])
             cells.append(f"{values[0]:.2f} ({more}{', c' if collapsed else ''})")
         rows.append(f"| {p} | {' | '.join(cells)} |")
@@ -330,25 +337,22 @@ def figure(record: dict[str, Any]) -> Any:
     """Draw R² against the level: families on the left, parameters of the best on the right."""
     import matplotlib.pyplot as plt
 
-    snrs = list(next(iter(record["fits"].values()))[0]["levels"])
+    snrs = [f"{snr:g}" for snr in record["budget"]["snrs"]]
     x = [float(s) for s in snrs]
-    parameters = _parameters(record)
     fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True, layout="constrained")
     colours = plt.get_cmap("tab20")
     for j, (family, fits) in enumerate(record["fits"].items()):
-        y = [_mean(fits, s, "r2", parameters) for s in snrs]
+        y = [_mean(fits, s, "r2") for s in snrs]
         dashed = family in BASELINES
         axes[0].plot(x, y, "--" if dashed else "-", marker=".", color=colours(j % 20), label=family)
-    axes[0].legend(fontsize=7, frameon=False, ncols=2)
+    axes[0].legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
     axes[0].set(xlabel="nominal SNR, dB", ylabel="R², mean over parameters", title="estimators")
-    best = max(
-        record["fits"],
-        key=lambda f: np.mean([_mean(record["fits"][f], s, "r2", parameters) for s in snrs]),
-    )
-    for j, p in enumerate(parameters):
-        y = [_mean(record["fits"][best], s, "r2", [p]) for s in snrs]
+    best = _best(record)
+    fits = record["fits"][best]
+    for j, p in enumerate(record["parameters"]):
+        y = [_mean(fits, s, "r2", j) for s in snrs]
         axes[1].plot(x, y, marker=".", color=f"C{j}", label=p)
-    axes[1].legend(fontsize=7, frameon=False, ncols=2)
+    axes[1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes[1].set(xlabel="nominal SNR, dB", title=f"parameters ({best})")
     for ax in axes:
         ax.axhline(0, color="0.6", lw=0.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmarks.machine import describe
 from nmm_infer._progress import show_progress
 from nmm_infer.inference import versions
 
-__all__ = ["Cells", "interval", "main", "plain", "provenance"]
+__all__ = ["Cells", "interval", "main", "plain", "provenance", "written"]
 
 
 def plain(value: Any) -> Any:
@@ -34,6 +35,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(f"{value:.5g}") if np.isfinite(value) else None
     return value
+
+
+def written(record: dict[str, Any]) -> str:
+    """Return a record as JSON, every list of numbers on one line."""
+    text = json.dumps(record, indent=1)
+    return re.sub(r"\[([^\[\]{}]*)\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
 
 
 def interval(values: Any) -> dict[str, float]:
@@ -132,7 +139,7 @@ def main(
         record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
         record["missing"] = cells.missing
     if arguments.output:
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n")
+        arguments.output.write_text(written(record))
     if arguments.figure and draw is not None:
         draw(record, arguments.figure)
     print(table(record))

@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.columns import campaign, levels, signal_power
+from experiments.columns import campaign, levels, schedule, signal_power
 from experiments.columns import summary as scores_of
 from experiments.noise_robustness import BASELINES, POSTERIORS, REGRESSORS
 from experiments.scales import Cells, interval, main
 from nmm_infer.diagnostics import calibrate, score_estimator
 from nmm_infer.inference import FAMILIES
-from nmm_infer.inference.families import DENSITY, PRETRAINING
 from nmm_infer.inference.likelihood import GaussianLikelihood
 from nmm_infer.parameters import Prior
 from nmm_infer.runs import build_task, column_observer
@@ -45,22 +44,22 @@ SCALES = {
     "smoke": {
         "small": 300, "large": 600, "test": 100, "seeds": 2, "families_small": ["mlp", "npe_mlp"],
         "families_large": ["ridge", "mlp"], "posterior": "npe_mlp", "training": 600, "epochs": 4,
-        "fresh": 200, "draws": 64, "trials": 2,
+        "steps": 8, "fresh": 200, "draws": 64, "trials": 2,
         "fisher": 20,
     },
     "cpu": {
         "small": 1000, "large": 10_000, "test": 1000, "seeds": 5,
         "families_small": ["ridge", "transformer", "bilstm", "npe_mlp"],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_mlp",
-        "training": 60_000, "epochs": None, "fresh": 10_000, "draws": 256, "trials": 59,
-        "fisher": 400,
+        "training": 60_000, "epochs": 120, "steps": 2000, "fresh": 10_000, "draws": 256,
+        "trials": 59, "fisher": 400,
     },
     "gpu": {
         "small": 1000, "large": 100_000, "test": 1000, "seeds": 5,
         "families_small": [*BASELINES, *REGRESSORS, *POSTERIORS],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_cnn_bilstm",
-        "training": 300_000, "epochs": None, "fresh": 10_000, "draws": 256, "trials": 59,
-        "fisher": 2000,
+        "training": 300_000, "epochs": 120, "steps": 20_000, "fresh": 10_000,
+        "draws": 256, "trials": 59, "fisher": 2000,
     },
 }  # fmt: skip
 
@@ -104,20 +103,16 @@ def _free(study: Study) -> Prior:
     return prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
 
 
-def _schedule(scale: dict[str, Any], runs: int) -> dict[str, Any]:
-    """Few runs are read more often, many less; the family's own schedule is for 10,000."""
-    if scale["epochs"]:
-        short = TrainingSettings(epochs=scale["epochs"], batch_size=64)
-        return {"training": short, "pretraining": short}
-    if runs < 3000:
-        long = TrainingSettings(epochs=120, patience=25, batch_size=32, learning_rate=2e-3)
-        return {"training": long, "pretraining": long.model_copy(update={"epochs": 60})}
-    if runs > 30_000:
-        return {
-            "training": DENSITY.model_copy(update={"epochs": 15}),
-            "pretraining": PRETRAINING.model_copy(update={"epochs": 6}),
-        }
-    return {}
+def _schedule(family: str, scale: dict[str, Any], runs: int) -> dict[str, Any]:
+    if family not in REGRESSORS:
+        return dict(schedule(runs, scale["steps"]))
+    if runs > 3000:
+        return {}
+    return {
+        "training": TrainingSettings(
+            epochs=scale["epochs"], patience=25, batch_size=32, learning_rate=2e-3
+        )
+    }
 
 
 def products(
@@ -162,7 +157,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
     def one(family: str, runs: int, number: int) -> dict[str, Any]:
         first = number * scale["small"] if runs == scale["small"] else 0
         own = pool.select(np.arange(first, first + runs))
-        estimator = FAMILIES[family](**_schedule(scale, runs))
+        estimator = FAMILIES[family](**_schedule(family, scale, runs))
         estimator.fit(own, observer, free, seed=number)
         found = score_estimator(
             estimator, test, n_draws=scale["draws"], seed=number, accepted=own.theta
@@ -184,7 +179,7 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         else:
             own = column_observer(study, levels(study, ("white",), (20.0,)))
         training = campaign(study, scale["training"], "training")
-        estimator = FAMILIES[scale["posterior"]](**_schedule(scale, scale["training"]))
+        estimator = FAMILIES[scale["posterior"]](**schedule(scale["training"], scale["steps"]))
         estimator.fit(training, own, _free(study), seed=seed)
         fresh = own.view(campaign(study, scale["fresh"], "calibration"), "calibration")
         found = calibrate(estimator, fresh, seed=seed)

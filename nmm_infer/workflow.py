@@ -290,7 +290,7 @@ def _infer(study: Study, observation: Observation, observer: Observer, store: An
         description="Simulating training runs",
     )
     estimator = PosteriorEstimator(
-        study.encoder, study.density, study.training, study.pretraining
+        study.encoder, study.density, study.training, study.pretraining, study.finishing
     ).fit(training, observer, prior, seed=study.seed)
     view = observer.view(training.select(training.valid[:5000]), "training")
     seen = view.sequences()

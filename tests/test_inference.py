@@ -35,6 +35,7 @@ TINY = {
     "density": DensitySettings(transforms=1, hidden=8),
     "training": ONCE,
     "pretraining": ONCE,
+    "finishing": ONCE,
 }
 #: Trained from no seed.
 SEEDLESS = ("prior_mean", "ridge", "nearest")

@@ -34,6 +34,7 @@ def _models():
         "density": (DensitySettings, study.density, None),
         "pretraining": (TrainingSettings, study.pretraining, None),
         "training": (TrainingSettings, study.training, None),
+        "finishing": (TrainingSettings, study.finishing, None),
     }
 
 

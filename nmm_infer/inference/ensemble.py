@@ -30,7 +30,7 @@ class Ensemble(Estimator, PosteriorMixin):
 
     Parameters
     ----------
-    encoder, density, training, pretraining
+    encoder, density, training, pretraining, finishing
         Settings of every member: see :class:`PosteriorEstimator`.
     members : int
         How many.
@@ -50,11 +50,12 @@ class Ensemble(Estimator, PosteriorMixin):
         density: DensitySettings | None = None,
         training: TrainingSettings | None = None,
         pretraining: TrainingSettings | None = None,
+        finishing: TrainingSettings | None = None,
         members: int = 3,
     ) -> None:
         if members < 1:
             raise InputError(f"an ensemble needs at least one member, got {members}")
-        self._settings = (encoder, density, training, pretraining)
+        self._settings = (encoder, density, training, pretraining, finishing)
         self.members = [PosteriorEstimator(*self._settings) for _ in range(members)]
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
@@ -101,8 +102,9 @@ class Ensemble(Estimator, PosteriorMixin):
     def _restore(cls, settings: Mapping[str, Any]) -> Self:
         member = PosteriorEstimator._restore(settings)
         return cls(
-            member.encoder, member.density, member.training, member.pretraining, settings["members"]
-        )
+            member.encoder, member.density, member.training, member.pretraining, member.finishing,
+            settings["members"],
+        )  # fmt: skip
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         for k, member in enumerate(self.members):

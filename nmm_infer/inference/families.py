@@ -23,7 +23,8 @@ __all__ = ["FAMILIES"]
 ENCODER = EncoderSettings(width=64, layers=1, patch=8)
 REGRESSION = TrainingSettings(epochs=30, batch_size=256, learning_rate=3e-3)
 PRETRAINING = TrainingSettings(epochs=12, batch_size=256, learning_rate=3e-3)
-DENSITY = TrainingSettings(epochs=25, batch_size=256, learning_rate=2e-3)
+DENSITY = TrainingSettings(epochs=8, batch_size=256, learning_rate=4e-3)
+FINISHING = TrainingSettings(epochs=30, batch_size=512, learning_rate=4e-3)
 
 
 def _baseline(make: Callable[[], Estimator], **_: Any) -> Estimator:
@@ -54,17 +55,19 @@ def _posterior(
     density: DensitySettings | None = None,
     training: TrainingSettings | None = None,
     pretraining: TrainingSettings | None = None,
+    finishing: TrainingSettings | None = None,
     **more: Any,
 ) -> Estimator:
     return make(
         _encoder(encoder, backbone, inputs), density or DensitySettings(), training or DENSITY,
-        pretraining or PRETRAINING, **more,
+        pretraining or PRETRAINING, finishing or FINISHING, **more,
     )  # fmt: skip
 
 
 #: Makes an estimator of each family: ``FAMILIES[name](encoder=..., density=..., training=...,
-#: pretraining=...)``. Each argument is optional; the family says the backbone, whatever ``encoder``
-#: says, and what it has no use for it does not read. ``ensemble`` takes ``members`` as well.
+#: pretraining=..., finishing=...)``. Each argument is optional; the family says the backbone,
+#: whatever ``encoder`` says, and what it has no use for it does not read. ``ensemble`` takes
+#: ``members`` as well.
 FAMILIES: Mapping[str, Callable[..., Estimator]] = {
     "prior_mean": partial(_baseline, PriorMean),
     "ridge": partial(_baseline, RidgeGaussian),

@@ -46,9 +46,11 @@ class FlowMatching(PosteriorEstimator):
     density : DensitySettings
         Layers (``transforms``) and hidden units of the vector field; its ``kind`` is not used.
     training : TrainingSettings
-        The schedule of the vector field.
+        The schedule of encoder and vector field together.
     pretraining : TrainingSettings
         The schedule of the regressor.
+    finishing : TrainingSettings
+        The schedule of the vector field alone.
 
     References
     ----------

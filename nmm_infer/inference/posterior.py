@@ -33,7 +33,9 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
 
     The encoder is first trained as a :class:`Regressor` (kept as ``regressor_``, uncalibrated),
     then becomes the embedding of the flow and both are trained together on the flow's log density.
-    The flow lives in probit space, where the prior is N(0, I) and no draw can leave its range.
+    At last the flow is trained alone, on the summaries of the finished encoder: it is the flow that
+    needs many steps, and without the encoder a step costs a fraction. The flow lives in probit
+    space, where the prior is N(0, I) and no draw can leave its range.
 
     Parameters
     ----------
@@ -42,9 +44,11 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
     density : DensitySettings
         The flow.
     training : TrainingSettings
-        The schedule of the flow.
+        The schedule of encoder and flow together.
     pretraining : TrainingSettings
         The schedule of the regressor.
+    finishing : TrainingSettings
+        The schedule of the flow alone.
     """
 
     name = "npe"
@@ -55,11 +59,13 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         density: DensitySettings | None = None,
         training: TrainingSettings | None = None,
         pretraining: TrainingSettings | None = None,
+        finishing: TrainingSettings | None = None,
     ) -> None:
         self.encoder = encoder or EncoderSettings()
         self.density = density or DensitySettings()
-        self.training = training or TrainingSettings(learning_rate=2e-3)
+        self.training = training or TrainingSettings(epochs=10, learning_rate=4e-3)
         self.pretraining = pretraining or TrainingSettings(epochs=12, learning_rate=2e-3)
+        self.finishing = finishing or TrainingSettings(batch_size=512, learning_rate=4e-3)
 
     def _build(self, encoder: nn.Module) -> Any:
         builder = posterior_nn(
@@ -82,10 +88,16 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         encoder = self._make_encoder()
         encoder.load_state_dict(self.regressor_.net_.encoder.state_dict())
         self.net_ = self._build(encoder)
-        self.training_["validation_loss"] = train(
-            self.net_, _loss, view, target, self.training, seed=seed, prepare=self._inputs,
-            folder=self._folder("posterior"), description="Training the posterior",
-        )  # fmt: skip
+        stages = (("posterior", self.training), ("finish", self.finishing))
+        losses: list[float] = []
+        for stage, settings in stages:
+            encoder.requires_grad_(stage == "posterior")
+            losses += train(
+                self.net_, _loss, view, target, settings, seed=seed, prepare=self._inputs,
+                folder=self._folder(stage), description="Training the posterior",
+            )  # fmt: skip
+        encoder.requires_grad_(True)
+        self.training_["validation_loss"] = losses
 
     def to_sbi(self) -> Any:
         """Return sbi's own posterior object, in probit space (see :class:`Prior`).
@@ -127,7 +139,7 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         return np.asarray(torch.cat(parts).double().numpy())
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        parts = ("encoder", "density", "training", "pretraining")
+        parts = ("encoder", "density", "training", "pretraining", "finishing")
         weights = {f"density.{k}": v for k, v in self.net_.state_dict().items()}
         weights |= {f"regressor.{k}": v for k, v in self.regressor_._state()[1].items()}
         return {part: getattr(self, part).model_dump() for part in parts}, weights
@@ -139,6 +151,7 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
             DensitySettings(**settings["density"]),
             TrainingSettings(**settings["training"]),
             TrainingSettings(**settings["pretraining"]),
+            TrainingSettings(**settings["finishing"]),
         )
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:

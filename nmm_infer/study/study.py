@@ -63,7 +63,7 @@ class Study(BaseModel):
         Processing steps; ``kind`` chooses between them.
     prior : dict of str to PriorRange
         Changes to the default prior, by parameter name.
-    budget, encoder, density, pretraining, training
+    budget, encoder, density, pretraining, training, finishing
         Sizes and schedules.
     model, model_file : str
         Neural mass model of all regions, and the user's file that registers it.
@@ -94,7 +94,10 @@ class Study(BaseModel):
         default_factory=lambda: TrainingSettings(epochs=12, learning_rate=2e-3)
     )
     training: TrainingSettings = Field(
-        default_factory=lambda: TrainingSettings(epochs=22, learning_rate=2e-3)
+        default_factory=lambda: TrainingSettings(epochs=10, learning_rate=4e-3)
+    )
+    finishing: TrainingSettings = Field(
+        default_factory=lambda: TrainingSettings(batch_size=512, learning_rate=4e-3)
     )
     model: str = Field("jansen_rit", description="model of all regions")
     model_file: str | None = Field(

@@ -34,6 +34,9 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 #: No more runs validate, however large the campaign is.
 MAX_VALIDATION = 10_000
 _VALIDATION_BATCH = 1024
+#: A guard against a batch that explodes, and no more: densities of narrow posteriors have gradients
+#: of norm 20 to 200, and cutting all of them to one length costs a nat.
+_MAX_NORM = 1000.0
 
 
 class _Module(lightning.LightningModule):
@@ -269,7 +272,7 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        gradient_clip_val=5.0,
+        gradient_clip_val=_MAX_NORM,
         callbacks=callbacks,
         default_root_dir=kept.folder,
     )
