@@ -68,11 +68,11 @@ SCALES = {
         "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
-        "study": "tilwani2025_consistent_narrow", "training": 60_000, "test": 1000,
+        "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
-        "epochs": {"regression": 6, "pretraining": 3, "density": 4, "finishing": 25},
+        "epochs": {"regression": 5, "pretraining": 2, "density": 2, "finishing": 13},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
@@ -278,7 +278,7 @@ def table(record: dict[str, Any]) -> str:
         f"|---|{'---|' * (len(snrs) + 1)}",
     ]
     for family, fits in record["fits"].items():
-        cells = [f"{_mean(fits, s, 'r2', parameters):.2f}" for s in snrs]
+        cells = [f"{_mean(fits, s, 'r2'):.2f}" for s in snrs]
         seconds = np.mean([f["training_seconds"] for f in fits])
         rows.append(f"| {family} | {' | '.join(cells)} | {seconds:.0f} |")
     rows += [
