@@ -261,26 +261,50 @@ def test_a_campaign_in_parts_is_learned_as_well_as_in_memory(toy: ToyObserver) -
     assert errors[0] < 1.3 * errors[1]
 
 
+def _short_posterior(toy: ToyObserver, checkpoints: Path | None) -> PosteriorEstimator:
+    short = TrainingSettings(epochs=2, batch_size=64)
+    return PosteriorEstimator(
+        EncoderSettings(backbone="mlp", width=8),
+        DensitySettings(kind="maf", transforms=1, hidden=8), short, short, short,
+    ).fit(toy_campaign(300), toy, TOY_PRIOR, seed=4, checkpoints=checkpoints)  # type: ignore[arg-type] # fmt: skip
+
+
+def test_the_flow_is_finished_on_the_encoder_as_it_is(toy: ToyObserver, tmp_path: Path) -> None:
+    estimator = _short_posterior(toy, tmp_path)
+    before = torch.load(tmp_path / "posterior" / "best.ckpt", weights_only=True)["state_dict"]
+    after = {f"net.{name}": value for name, value in estimator.net_.state_dict().items()}
+    assert before.keys() == after.keys()
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if "embedding" in name} <= kept
+    assert not any("transform" in name and name.endswith("weight") for name in kept)
+    assert all(p.requires_grad for p in estimator.net_.parameters())
+    assert len(estimator.training_["validation_loss"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("calls", "begun"),
+    [(5, {"regressor", "posterior"}), (10, {"regressor", "posterior", "finish"})],
+)
 def test_an_interrupted_posterior_goes_on(
-    toy: ToyObserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calls: int,
+    begun: set[str],
+    toy: ToyObserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The regressor is not trained again, and the weights are those of an uninterrupted fit."""
-    short = TrainingSettings(epochs=2, batch_size=64)
 
     def fit(checkpoints: Path | None) -> PosteriorEstimator:
-        return PosteriorEstimator(
-            EncoderSettings(backbone="mlp", width=8),
-            DensitySettings(kind="maf", transforms=1, hidden=8), short, short,
-        ).fit(toy_campaign(300), toy, TOY_PRIOR, seed=4, checkpoints=checkpoints)  # type: ignore[arg-type] # fmt: skip
+        return _short_posterior(toy, checkpoints)
 
     whole = fit(None)._state()[1]
     from nmm_infer.inference import posterior, regressor
 
     with monkeypatch.context() as patch:
-        patch.setattr(posterior, "_loss", Until(5, posterior._loss))
+        patch.setattr(posterior, "_loss", Until(calls, posterior._loss))
         with pytest.raises(KeyError, match="interrupted"):
             fit(tmp_path / "c")
-    assert {p.name for p in (tmp_path / "c").iterdir()} == {"regressor", "posterior"}
+    assert {p.name for p in (tmp_path / "c").iterdir()} == begun
     with monkeypatch.context() as patch:
         patch.setattr(regressor, "_loss", Until(0))
         resumed = fit(tmp_path / "c")._state()[1]

@@ -213,6 +213,7 @@ def train(
         view.select(np.arange(n_training)), data_target[:n_training], settings.shard,
         settings.batch_size, seed, prepare,
     )  # fmt: skip
+    net.train()
     module = _Module(net, loss, settings, shards.n_batches * settings.epochs + 1, seed)
     with (
         tempfile.TemporaryDirectory() as aside,
