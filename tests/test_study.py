@@ -91,15 +91,8 @@ def test_round_trip(tmp_path: Path) -> None:
     study = Study.read(_write(tmp_path, FULL))
     assert Study.read(_write(tmp_path, FULL)).build_prior() == study.build_prior()
     lines = [f"seed = {study.seed}"]
-    for table in (
-        "protocol",
-        "budget",
-        "encoder",
-        "density",
-        "training",
-        "pretraining",
-        "finishing",
-    ):
+    schedules = ("training", "pretraining", "finishing")
+    for table in ("protocol", "budget", "encoder", "density", *schedules):
         lines.append(f"[{table}]")
         for key, value in getattr(study, table).model_dump().items():
             if value is not None:

@@ -35,7 +35,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 MAX_VALIDATION = 10_000
 _VALIDATION_BATCH = 1024
 #: A guard against a batch that explodes, and no more: densities of narrow posteriors have gradients
-#: of norm 20 to 200, and cutting all of them to one length costs a nat.
+#: of norm 20 to 200, and cutting all of them to one length slows their training.
 _MAX_NORM = 1000.0
 
 
