@@ -232,6 +232,15 @@ def test_training_stops_when_nothing_is_gained(problem: tuple[ToyView, np.ndarra
     assert losses == [1.0] * 3  # the first one, and two without improvement
 
 
+@pytest.mark.parametrize(("rate", "moved"), [(1e-3, True), (1e3, False)])
+def test_a_stage_never_ends_worse_than_it_began(
+    rate: float, moved: bool, problem: tuple[ToyView, np.ndarray]
+) -> None:
+    before = _net().state_dict()
+    after, _ = _train(problem, settings=FEW.model_copy(update={"learning_rate": rate}))
+    assert all(torch.equal(before[name], after[name]) for name in before) is not moved
+
+
 def test_a_loss_that_is_not_finite_is_told(problem: tuple[ToyView, np.ndarray]) -> None:
     def infinite(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
         return _loss(net, target, x) / 0.0

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def train(
     prepare: Read = _same,
     folder: Path | None = None,
 ) -> list[float]:
-    """Train a network in place and leave it at its best validation loss.
+    """Train a network in place and leave it at its best validation loss, the start included.
 
     Sensor noise is fresh in every epoch. A view of more than ``settings.shard`` runs is read in
     contiguous parts, each observed while the network learns from the one before, so that memory
@@ -277,10 +278,24 @@ def _fit(
         callbacks=callbacks,
         default_root_dir=kept.folder,
     )
+    start, before = _validation(module, data), deepcopy(module.state_dict())
     trainer.fit(module, data, ckpt_path=kept.resumable, weights_only=True)
     if not np.isfinite(history.losses).any():
         raise InputError(
             "the validation loss is never finite: lower the learning rate, "
             "or look for values in the campaign that are not finite"
         )
+    if start <= np.nanmin(history.losses):
+        torch.save({"state_dict": before}, kept.best)
     return history.losses
+
+
+def _validation(module: _Module, data: _Data) -> float:
+    """Return the validation loss of a network as it is."""
+    trainer = lightning.Trainer(
+        accelerator="auto", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    (found,) = trainer.validate(module, data, verbose=False)
+    module.to("cpu")
+    return float(found["validation"])
