@@ -347,8 +347,8 @@ def test_flow_matching(fmpe: FlowMatching, fresh: Fresh) -> None:
 def test_flow_matching_in_sbi_is_the_same_density(fmpe: FlowMatching, fresh: Fresh) -> None:
     posterior = fmpe.to_sbi()
     with torch.no_grad():
-        summary = fmpe.net_.encoder(torch.as_tensor(fresh.x[:1]))
-    expected = float(posterior.log_prob(torch.as_tensor(fresh.z[:1]), x=summary))
+        told = fmpe.net_.embedding(torch.as_tensor(fresh.x[:1]))
+    expected = float(posterior.log_prob(torch.as_tensor(fresh.z[:1]), x=told))
     assert fmpe._log_prob(fresh.z[:1], fresh.x[:1])[0] == pytest.approx(expected, abs=1e-3)
 
 

@@ -12,6 +12,7 @@ from sbi.neural_nets import posterior_flow_nn
 from torch import Tensor, nn
 
 from nmm_infer.inference.posterior import PosteriorEstimator
+from nmm_infer.networks import Embedding
 from nmm_infer.networks.threads import one_thread
 
 __all__ = ["FlowMatching"]
@@ -23,14 +24,14 @@ _DRAWS, _DENSITIES = 1e-3, 1e-5
 
 
 class _Net(nn.Module):
-    """Encoder and vector field, apart: the ODE is solved many times for one summary."""
+    """Embedding and vector field, apart: the ODE is solved many times for one summary."""
 
-    def __init__(self, encoder: nn.Module, field: Any) -> None:
+    def __init__(self, embedding: Embedding, field: Any) -> None:
         super().__init__()
-        self.encoder, self.field = encoder, field
+        self.embedding, self.field = embedding, field
 
     def loss(self, target: Tensor, x: Tensor) -> Tensor:
-        return self.field.loss(target, self.encoder(x))
+        return self.field.loss(target, self.embedding(x))
 
 
 class FlowMatching(PosteriorEstimator):
@@ -61,7 +62,7 @@ class FlowMatching(PosteriorEstimator):
 
     name = "fmpe"
 
-    def _build(self, encoder: nn.Module) -> Any:
+    def _build(self, embedding: Embedding) -> Any:
         builder = posterior_flow_nn(
             "mlp",
             z_score_theta="none",
@@ -70,13 +71,13 @@ class FlowMatching(PosteriorEstimator):
             num_layers=self.density.transforms,
         )
         # Only the shapes are taken from these batches.
-        summaries = torch.zeros(4, self.encoder.width)
-        return _Net(encoder, builder(torch.zeros(4, len(self.prior_)), summaries))
+        told = torch.zeros(4, embedding.width)
+        return _Net(embedding, builder(torch.zeros(4, len(self.prior_)), told))
 
     def to_sbi(self) -> VectorFieldPosterior:
         """Return sbi's own posterior object, in probit space (see :class:`Prior`).
 
-        Its ``x`` is the encoder's summary of an observation, ``net_.encoder(x)``.
+        Its ``x`` is what the vector field is told of an observation, ``net_.embedding(x)``.
         """
         self._check_fitted()
         return self._solver(_DENSITIES)
@@ -94,7 +95,7 @@ class FlowMatching(PosteriorEstimator):
             torch.manual_seed(seed)
             parts = [
                 posterior.sample_batched(
-                    torch.Size((n_draws,)), self.net_.encoder(batch), reject_outside_prior=False,
+                    torch.Size((n_draws,)), self.net_.embedding(batch), reject_outside_prior=False,
                     show_progress_bars=False, max_sampling_batch_size=1,
                 ).transpose(0, 1)
                 for batch in self._tensor(x).split(max(1, 200_000 // n_draws))
@@ -108,6 +109,6 @@ class FlowMatching(PosteriorEstimator):
         with one_thread():
             for a, b in pairs:
                 with torch.no_grad():
-                    summary = self.net_.encoder(b)
-                parts.append(field(summary).log_prob(a).detach())
+                    told = self.net_.embedding(b)
+                parts.append(field(told).log_prob(a).detach())
         return np.asarray(torch.cat(parts).double().numpy())

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from nmm_infer.inference.base import PosteriorMixin
 from nmm_infer.inference.network import NetworkEstimator, part
 from nmm_infer.inference.regressor import Regressor
+from nmm_infer.networks import Embedding
 from nmm_infer.networks.threads import one_thread
 from nmm_infer.observation import View
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
-from nmm_infer.training import train
+from nmm_infer.training import read, train
 
 __all__ = ["PosteriorEstimator"]
 
@@ -29,13 +30,13 @@ def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
 
 
 class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
-    """Amortised posterior: a normalising flow of sbi on the encoder's summary.
+    """Amortised posterior: a normalising flow of sbi on an :class:`~nmm_infer.networks.Embedding`.
 
-    The encoder is first trained as a :class:`Regressor` (kept as ``regressor_``, uncalibrated),
-    then becomes the embedding of the flow and both are trained together on the flow's log density.
-    At last the flow is trained alone, on the summaries of the finished encoder: it is the flow that
-    needs many steps, and without the encoder a step costs a fraction. The flow lives in probit
-    space, where the prior is N(0, I) and no draw can leave its range.
+    The encoder is first trained as a :class:`Regressor` (kept as ``regressor_``, uncalibrated);
+    then encoder and flow are trained together on the flow's log density. At last the flow is
+    trained alone, and the encoder stays as it is: it is the flow that needs many steps, and without
+    the encoder a step costs a fraction. The flow lives in probit space, where the prior is N(0, I)
+    and no draw can leave its range.
 
     Parameters
     ----------
@@ -67,10 +68,10 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         self.pretraining = pretraining or TrainingSettings(epochs=12, learning_rate=2e-3)
         self.finishing = finishing or TrainingSettings(batch_size=512, learning_rate=4e-3)
 
-    def _build(self, encoder: nn.Module) -> Any:
+    def _build(self, embedding: Embedding) -> Any:
         builder = posterior_nn(
             self.density.kind,
-            embedding_net=encoder,
+            embedding_net=embedding,
             z_score_theta="none",
             z_score_x="none",
             hidden_features=self.density.hidden,
@@ -87,7 +88,9 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         self.regressor_._learn(view, target, seed)
         encoder = self._make_encoder()
         encoder.load_state_dict(self.regressor_.net_.encoder.state_dict())
-        self.net_ = self._build(encoder)
+        shard = self.training.shard
+        first = self._tensor(read(view, 0, shard, limit=shard))
+        self.net_ = self._build(Embedding(encoder).fit(first))
         stages = (("posterior", self.training), ("finish", self.finishing))
         losses: list[float] = []
         for stage, settings in stages:
@@ -158,6 +161,6 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         self.regressor_ = Regressor(self.encoder, self.pretraining)
         self.regressor_._like(self)
         self.regressor_._load_weights(part(weights, "regressor."))
-        self.net_ = self._build(self._make_encoder())
+        self.net_ = self._build(Embedding(self._make_encoder()))
         self.net_.load_state_dict(part(weights, "density."))
         self.net_.eval()

@@ -1,6 +1,7 @@
 """Torch modules, one architecture a file."""
 
 from nmm_infer.networks.convolution import Convolution
+from nmm_infer.networks.embedding import Embedding
 from nmm_infer.networks.encoder import Encoder
 from nmm_infer.networks.features import FeatureEncoder
 from nmm_infer.networks.mlp import MLP
@@ -13,6 +14,7 @@ __all__ = [
     "MLP",
     "BiLSTM",
     "Convolution",
+    "Embedding",
     "Encoder",
     "FeatureEncoder",
     "Standardise",

@@ -87,6 +87,15 @@ class Encoder(nn.Module):
         self.standardise.fit(x)
         return self
 
+    @property
+    def n_known(self) -> int:
+        """Length of :meth:`known`."""
+        return 1 + self.standardise.n_context
+
+    def known(self, x: Tensor) -> Tensor:
+        """Return log size and context of observations, of order one, shape (n, 1 + context)."""
+        return self.standardise(x).summary
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, step * component + context), in the protocol's units, to (n, width)."""
         known = self.standardise(x)

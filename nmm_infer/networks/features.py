@@ -46,6 +46,15 @@ class FeatureEncoder(nn.Module):
         self.spread.copy_(torch.where(spread > 1e-12, spread, torch.ones_like(spread)))
         return self
 
+    @property
+    def n_known(self) -> int:
+        """Length of :meth:`known`."""
+        return len(self.location)
+
+    def known(self, x: Tensor) -> Tensor:
+        """Return the features, of order one, shape (n, feature)."""
+        return torch.asinh((x - self.location) / self.spread)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, feature) to (n, width)."""
-        return self.direct(torch.asinh((x - self.location) / self.spread))
+        return self.direct(self.known(x))
