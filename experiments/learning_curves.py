@@ -32,7 +32,7 @@ SCALES = {
         "study": "tilwani2025_consistent_narrow", "snrs": [0.0, 20.0, 40.0],
         "sizes": [1000, 3000, 10_000, 30_000, 100_000],
         "families": ["ridge", "npe_mlp", "npe_cnn_bilstm"], "seeds": 2, "fresh": 5000,
-        "steps": 4000,
+        "steps": 1500,
     },
     "gpu": {
         "study": "tilwani2025_consistent_narrow", "snrs": [0.0, 20.0, 40.0],

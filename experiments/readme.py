@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 from benchmarks import simulators
-from experiments import main_job
+from experiments import main_job, units
 
 ROOT = Path(__file__).parents[1]
 TABLES = {
+    "column": (units.headline, ROOT / "experiments/results/units.json"),
     "main_job": (main_job.table, ROOT / "experiments/results/main_job.json"),
     "simulators": (simulators.table, ROOT / "benchmarks/results/simulators.json"),
 }

@@ -44,22 +44,22 @@ SCALES = {
     "smoke": {
         "small": 300, "large": 600, "test": 100, "seeds": 2, "families_small": ["mlp", "npe_mlp"],
         "families_large": ["ridge", "mlp"], "posterior": "npe_mlp", "training": 600, "epochs": 4,
-        "steps": 8, "fresh": 200, "draws": 64, "trials": 2,
+        "steps": 8, "steps_large": 8, "fresh": 200, "draws": 64, "trials": 2,
         "fisher": 20,
     },
     "cpu": {
         "small": 1000, "large": 10_000, "test": 1000, "seeds": 5,
         "families_small": ["ridge", "transformer", "bilstm", "npe_mlp"],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_mlp",
-        "training": 60_000, "epochs": 120, "steps": 2000, "fresh": 10_000, "draws": 256,
-        "trials": 59, "fisher": 400,
+        "training": 60_000, "epochs": 120, "steps": 2000, "steps_large": 800,
+        "fresh": 10_000, "draws": 256, "trials": 59, "fisher": 400,
     },
     "gpu": {
         "small": 1000, "large": 100_000, "test": 1000, "seeds": 5,
         "families_small": [*BASELINES, *REGRESSORS, *POSTERIORS],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_cnn_bilstm",
-        "training": 300_000, "epochs": 120, "steps": 20_000, "fresh": 10_000,
-        "draws": 256, "trials": 59, "fisher": 2000,
+        "training": 300_000, "epochs": 120, "steps": 20_000, "steps_large": 20_000,
+        "fresh": 10_000, "draws": 256, "trials": 59, "fisher": 2000,
     },
 }  # fmt: skip
 
@@ -104,9 +104,10 @@ def _free(study: Study) -> Prior:
 
 
 def _schedule(family: str, scale: dict[str, Any], runs: int) -> dict[str, Any]:
+    large = runs == scale["large"]
     if family not in REGRESSORS:
-        return dict(schedule(runs, scale["steps"]))
-    if runs > 3000:
+        return dict(schedule(runs, scale["steps_large" if large else "steps"]))
+    if large:
         return {}
     return {
         "training": TrainingSettings(
@@ -319,6 +320,24 @@ def table(record: dict[str, Any]) -> str:
             f"Directions that contract by less than .1, {name}: {'; '.join(small) or 'none'}."
         )
         rows.append("")
+    return "\n".join(rows)
+
+
+def headline(record: dict[str, Any]) -> str:
+    """Return the answer to the question of the paper as a short Markdown table."""
+    answers, ceilings_of = record["answers"]["20 dB"], record["ceilings"]
+    released, agreeing = "as it is, narrow prior", "units agree, narrow prior"
+    columns = list(answers[agreeing]["products"])
+    rows = [
+        "| | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for label, name in {"units as released": released, "units that agree": agreeing}.items():
+        cells = [f"{round(answers[name]['products'][c]['r2'], 2) + 0.0:.2f}" for c in columns]
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    top = ceilings_of[agreeing]
+    cells = [f"{top[c]:.2f}" if c in top else "" for c in columns]
+    rows.append(f"| ceiling where C_1 to C_4 are known | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
