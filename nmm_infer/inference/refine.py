@@ -36,12 +36,14 @@ MIN_ESS = 100
 #: Means of walkers and of importance sampling that lie further apart, in posterior standard
 #: deviations and beyond four standard errors, contradict each other.
 _MAX_SHIFT = 0.15
-_WALKERS = 1000
+#: Walkers are many and move little: a likelihood of thousands of columns at a time costs half as
+#: much each as one of hundreds.
+_WALKERS = 2500
 #: Moves of a walker in each round of moves, fit of the proposal and weighting; rounds at most, and
 #: the share of effective draws that ends them.
-_STEPS, _ROUNDS, _GOOD = 15, 3, 0.2
+_STEPS, _ROUNDS, _GOOD = 8, 3, 0.1
 #: Fits to randomised data, where the estimator's draws have no weight, and their steps.
-_FITS, _FIT_STEPS = 100, 20
+_FITS, _FIT_STEPS = 60, 20
 #: Fits whose log density is further below the best one ended in a worse minimum.
 _MAX_DROP = 30.0
 #: Moves from one snapshot of the walkers to the next; half of them are independent proposals.
@@ -126,10 +128,10 @@ def refine(
     """Carry draws that are nearly right to the exact posterior.
 
     The draws are weighted with likelihood times prior over ``log_q``. Where hardly any of them has
-    weight, a hundred fits to randomised data take their place. Walkers drawn from the weights move
+    weight, sixty fits to randomised data take their place. Walkers drawn from the weights move
     by differential evolution, a heavy-tailed Gaussian mixture is fitted to where they went, and
     ``n_draws`` draws from it are weighted in their turn. This is repeated, at most three times,
-    until a fifth of the draws are effective; effective sample size, tail of the weights and the
+    until a tenth of the draws are effective; effective sample size, tail of the weights and the
     distance between weighted draws and walkers are the final diagnosis. Walkers drawn from the last
     weights move again, half of the time by independent proposals from the mixture, since weighted
     draws contain copies; snapshots of them are the result.
@@ -162,7 +164,7 @@ def refine(
 
     Notes
     -----
-    About 65,000 evaluations for 10,000 draws of 10,000, and up to 150,000 where the estimator is
+    About 75,000 evaluations for 10,000 draws of 10,000, and up to 170,000 where the estimator is
     far off, most in batches of 500 or more. A mode of which neither the estimator nor the prior
     share of the proposal (3 %) has a draw stays unknown.
 
@@ -439,7 +441,7 @@ def _shift(walkers: Array, points: Array, weights: Array) -> tuple[float, float]
     """Return the largest distance of means, and what is allowed, in standard deviations."""
     mean = weights @ points
     sd = np.maximum(np.sqrt(weights @ np.square(points - mean)), 1e-12)
-    # Walkers come from few weighted draws and have moved a little: a quarter counts.
-    error = np.sqrt(1 / effective_sample_size(weights) + 4 / len(walkers))
+    # Walkers come from few weighted draws and have moved a little: a tenth counts.
+    error = np.sqrt(1 / effective_sample_size(weights) + 10 / len(walkers))
     shift = float(np.max(np.abs(walkers.mean(axis=0) - mean) / sd))
     return shift, max(_MAX_SHIFT, 4 * float(error))
