@@ -64,16 +64,14 @@ def jacobians(
     """
     values = _values(model, inputs, constants)
     n_states, n = states.shape
-    result = np.empty((n, n_states, n_states))
-    for k in range(n_states):
-        # Potentials are of the order of mV, their derivatives larger by a rate.
-        step = 1e-5 * np.maximum(1.0, np.abs(states[k]))
-        up, down = states.copy(), states.copy()
-        up[k] += step
-        down[k] -= step
-        slope = (_slopes(model, up, values) - _slopes(model, down, values)) / (up[k] - down[k])
-        result[:, :, k] = slope.T
-    return result
+    # Potentials are of the order of mV, their derivatives larger by a rate.
+    step = 1e-5 * np.maximum(1.0, np.abs(states))
+    moved = np.tile(states[:, None, None], (1, 2, n_states, 1))
+    k = np.arange(n_states)
+    moved[k, 0, k] += step
+    moved[k, 1, k] -= step
+    up, down = np.moveaxis(_slopes(model, moved, values), 1, 0)
+    return np.moveaxis((up - down) / (moved[k, 0, k] - moved[k, 1, k]), 2, 0)
 
 
 def resting_states(
