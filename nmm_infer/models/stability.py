@@ -63,7 +63,7 @@ def jacobians(
         Derivative of each slope (row) by each state (column).
     """
     values = _values(model, inputs, constants)
-    n_states, n = states.shape
+    n_states = len(states)
     # Potentials are of the order of mV, their derivatives larger by a rate.
     step = 1e-5 * np.maximum(1.0, np.abs(states))
     moved = np.tile(states[:, None, None], (1, 2, n_states, 1))
