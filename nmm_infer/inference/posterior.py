@@ -20,7 +20,7 @@ from nmm_infer.networks import Embedding
 from nmm_infer.networks.threads import one_thread
 from nmm_infer.observation import View
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
-from nmm_infer.training import read, train
+from nmm_infer.training import train
 
 __all__ = ["PosteriorEstimator"]
 
@@ -88,9 +88,7 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
         self.regressor_._learn(view, target, seed)
         encoder = self._make_encoder()
         encoder.load_state_dict(self.regressor_.net_.encoder.state_dict())
-        shard = self.training.shard
-        first = self._tensor(read(view, 0, shard, limit=shard))
-        self.net_ = self._build(Embedding(encoder).fit(first))
+        self.net_ = self._build(Embedding(encoder))
         stages = (("posterior", self.training), ("finish", self.finishing))
         losses: list[float] = []
         for stage, settings in stages:
