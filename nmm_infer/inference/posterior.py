@@ -64,7 +64,7 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
     ) -> None:
         self.encoder = encoder or EncoderSettings()
         self.density = density or DensitySettings()
-        self.training = training or TrainingSettings(epochs=10, learning_rate=4e-3)
+        self.training = training or TrainingSettings(epochs=25, learning_rate=4e-3)
         self.pretraining = pretraining or TrainingSettings(epochs=12, learning_rate=2e-3)
         self.finishing = finishing or TrainingSettings(batch_size=512, learning_rate=4e-3)
 

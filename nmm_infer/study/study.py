@@ -94,7 +94,7 @@ class Study(BaseModel):
         default_factory=lambda: TrainingSettings(epochs=12, learning_rate=2e-3)
     )
     training: TrainingSettings = Field(
-        default_factory=lambda: TrainingSettings(epochs=10, learning_rate=4e-3)
+        default_factory=lambda: TrainingSettings(epochs=25, learning_rate=4e-3)
     )
     finishing: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings(batch_size=512, learning_rate=4e-3)
