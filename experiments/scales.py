@@ -129,6 +129,11 @@ def main(
         "--minutes", type=float, help="begin no further part after so long; the file names those"
     )
     arguments = parser.parse_args()
+    for path in (arguments.output, arguments.figure):
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"{path}: no such folder")
+    if arguments.table and not arguments.table.is_file():
+        parser.error(f"{arguments.table}: no such file")
     if arguments.table:
         record = json.loads(arguments.table.read_text())
     else:

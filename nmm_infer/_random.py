@@ -7,10 +7,14 @@ import zlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nmm_infer.errors import InputError
+
 __all__ = ["generator", "keys", "uniforms"]
 
 
 def _sequence(seed: int, stream: str, *counters: int) -> np.random.SeedSequence:
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
     return np.random.SeedSequence(
         entropy=seed, spawn_key=(zlib.crc32(stream.encode()), *(int(c) for c in counters))
     )

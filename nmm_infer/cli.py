@@ -143,9 +143,12 @@ def simulate(
     if seed is not None:
         plan = plan.replace(seed=seed)
     campaign = simulate_study(plan, simulations, output, scheduler=scheduler, progress=True)
-    failed = len(campaign) - len(campaign.valid)
+    rejected = campaign.rejected
+    failed = len(campaign) - len(campaign.valid) - rejected
+    outside = f", {rejected:,} outside of its stratum ({campaign.accepted:.1%} accepted)"
     Console(stderr=True).print(
-        f"{len(campaign):,} simulations, {failed:,} of them failed: {output}",
+        f"{len(campaign):,} simulations, {failed:,} of them failed{outside * (rejected > 0)}: "
+        f"{output}",
         highlight=False,
         soft_wrap=True,
     )
@@ -281,12 +284,12 @@ def _beside(job: Callable[[Path], T], output: Path, campaign: str, keep_campaign
         except StoreMismatchError:  # left behind by an interrupted run of another study
             shutil.rmtree(aside)
             result = job(aside)
-    except (InputError, OSError) as error:
+    except Exception as error:
         if not resumed:  # simulations of an interrupted run outlive a mistyped command
             shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{aside}: {error}") from error
+        if isinstance(error, OSError):
+            raise InputError(f"{aside}: {error}") from error
+        raise
     for leftover in aside.iterdir():
         if leftover.name.startswith(".") or (leftover == store and not keep_campaign):
             shutil.rmtree(leftover, ignore_errors=True)

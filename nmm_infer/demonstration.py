@@ -13,6 +13,7 @@ from nmm_infer import _random
 from nmm_infer._progress import show_progress
 from nmm_infer.anatomy import template_head
 from nmm_infer.campaign import run
+from nmm_infer.errors import InputError
 from nmm_infer.observation import noise_from_level
 from nmm_infer.runs import build_task
 from nmm_infer.simulation import Clock
@@ -66,6 +67,8 @@ def simulate_recording(study: Study) -> tuple[mne.io.RawArray, xr.DataArray]:
     truth : xarray.DataArray, dims (parameter)
         The true parameters: the column of Jansen and Rit (1995) in ``truth.attrs["region"]``.
     """
+    if study.column is not None:
+        raise InputError("the demonstration takes a study of the whole network, not of one column")
     info = mne.create_info(list(CHANNELS), SFREQ, "eeg", verbose="error")
     info.set_montage("fsaverage_1005", verbose="error")
     head = template_head(info)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -70,6 +70,11 @@ class Parameter:
 
     def __post_init__(self) -> None:
         where = f"prior of {self.name!r}"
+        if self.distribution not in get_args(Distribution):
+            raise InputError(
+                f"{where}: no distribution {self.distribution!r}; there are "
+                f"{', '.join(get_args(Distribution))}"
+            )
         if self.distribution == "fixed":
             valid = bool(np.isfinite(self.low))
         else:
@@ -95,6 +100,17 @@ class Parameter:
         """Symbol with unit, for axes."""
         symbol = self.symbol or self.name
         return symbol if self.unit == "1" else f"{symbol} [{self.unit}]"
+
+    @property
+    def _belief(self) -> tuple[str, float, float]:
+        high = 0.0 if self.distribution == "fixed" else self.high
+        return self.distribution, self.low, high
+
+    @property
+    def _told(self) -> str:
+        if self.distribution == "fixed":
+            return f"fixed at {self.low:g}"
+        return f"{self.distribution} ({self.low:g}, {self.high:g})"
 
     @cached_property
     def _magnitude(self) -> Any:
@@ -240,10 +256,17 @@ class Prior:
         values = np.column_stack([p.quantile(u[:, i]) for i, p in enumerate(self.parameters)])
         return self.label(values, first=start)
 
-    def label(self, values: ArrayLike, *, first: int = 0) -> xr.DataArray:
-        """Attach names, units and numbers from ``first`` to an array of shape (n, parameters)."""
+    def label(
+        self, values: ArrayLike, *, first: int = 0, numbers: ArrayLike | None = None
+    ) -> xr.DataArray:
+        """Attach names, units and numbers to an array of shape (n, parameters).
+
+        Numbers count from ``first``, or are those of the runs, shape (n,).
+        """
         values = np.asarray(values, dtype=float)
-        coords = {"simulation": np.arange(first, first + len(values)), **self.coords()}
+        if numbers is None:
+            numbers = np.arange(first, first + len(values))
+        coords = {"simulation": np.asarray(numbers), **self.coords()}
         return xr.DataArray(values, dims=("simulation", "parameter"), coords=coords, name="theta")
 
     def values(self, theta: xr.DataArray | ArrayLike) -> NDArray[np.float64]:
@@ -258,6 +281,39 @@ class Prior:
         if values.shape[-1] != len(self):
             raise InputError(f"expected {len(self)} parameters, got an array {values.shape}")
         return values
+
+    def check_part_of(self, other: Prior, what: str, *, ranges: bool = True) -> None:
+        """Refuse parameters that another prior does not have, or has otherwise.
+
+        Parameters
+        ----------
+        other : Prior
+            What the runs were drawn from, or what a model takes.
+        what : str
+            Whose prior that is, for the text of errors.
+        ranges : bool
+            Whether the distributions must be the same too, beside names and units.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown, or a unit or distribution differs.
+        """
+        for mine in self.parameters:
+            if mine.name not in other.names:
+                raise InputError(
+                    f"prior: no parameter {mine.name!r} in {what}; there are "
+                    f"{', '.join(other.names)}"
+                )
+            theirs = other[mine.name]
+            if mine.unit != theirs.unit:
+                raise InputError(
+                    f"prior of {mine.name!r}: it is in {mine.unit}, that of {what} in {theirs.unit}"
+                )
+            if ranges and mine._belief != theirs._belief:
+                raise InputError(
+                    f"prior of {mine.name!r}: {mine._told} is not that of {what}, {theirs._told}"
+                )
 
     def complete(self, theta: xr.DataArray) -> xr.DataArray:
         """Add the fixed parameters of this prior to draws of the others."""

@@ -92,7 +92,7 @@ def build_task(
         model=study.model,
         prior=study.build_prior(),
         connectome=connectome,
-        clock=Clock(first - margin, last + margin, every=every, settle=settle),
+        clock=Clock(first - margin, last + margin, every=every, settle=settle, margin=margin),
         candidates=candidates,
         n_averages=n_averages,
         seed=study.seed,
@@ -119,7 +119,7 @@ def _column_task(study: Study, stream: str) -> ColumnTask:
     return ColumnTask(
         model=study.model,
         prior=study.build_prior(),
-        clock=Clock(first - margin, last + margin, column.step, every, settle),
+        clock=Clock(first - margin, last + margin, column.step, every, settle, margin=margin),
         region=str(study.build_connectome().coords["target"].values[0]),
         stimulus=column.stimulus,
         duration=column.duration,
@@ -266,7 +266,8 @@ def simulate_column(
     study : Study
         A study of one column.
     n : int
-        Accepted runs that are needed; the campaign holds a few more, and those rejected.
+        Accepted runs that are needed; the campaign holds a few more, and those rejected, which
+        estimators and observers leave out.
     stream : str
         ``"training"``, ``"calibration"``, ...: different streams share nothing.
     store : path, optional
@@ -282,10 +283,14 @@ def simulate_column(
     Raises
     ------
     InputError
-        If next to no parameter set of the prior belongs to the stratum.
+        If the study is not one of a column, if ``n`` is not a number of runs, or if next to no
+        parameter set of the prior belongs to the stratum.
     """
-    task = build_task(study, [], stream=stream)
-    assert isinstance(task, ColumnTask)
+    if study.column is None:
+        raise InputError("simulate_column: the study has no [column]; see simulate_study")
+    if n != int(n) or n < 1:
+        raise InputError(f"simulate_column: give a number of runs of at least 1, not {n}")
+    task = _column_task(study, stream)
     tried = task.prior.sample(2000, seed=study.seed, stream="prior/acceptance")
     values = dict(zip(task.prior.names, task.prior.values(tried).T, strict=True))
     share = float(task.within(values, len(tried)).mean())

@@ -253,6 +253,11 @@ def infer(
     """
     if study is not None and not isinstance(study, Study):
         raise InputError(f"study is {study!r}: give a Study, from a file by Study.read")
+    if study is not None and study.column is not None:
+        raise InputError(
+            "a study of one column is not that of a recording: leave its [column] table out, or "
+            "take nmm_infer.runs.simulate_column"
+        )
     evoked = events is not None or not isinstance(recording, mne.io.BaseRaw)
     if study is None:
         study = Study.evoked() if evoked else Study.spontaneous()

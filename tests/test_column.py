@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +44,35 @@ def _y1(y1):
 
 def _y2(y2):
     return y2
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/columns.rst"])
+def test_examples_of_the_documentation_run(page: str) -> None:
+    text = (Path(__file__).parents[1] / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S) or [
+        textwrap.dedent(block)
+        for block in re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", text)
+    ]
+    (block,) = (block for block in blocks if "simulate_column" in block and "FAMILIES" in block)
+    kept = block.replace("10_000", "300").replace("100", "40").replace("npe_cnn_bilstm", "npe_mlp")
+    lines = kept.strip().splitlines()
+    answer = lines.index(next(line for line in lines if line.startswith("estimator.posterior(")))
+    lines[answer] = f"found = {lines[answer].split('#')[0]}"
+    names: dict = {}
+    exec("\n".join(lines), names)
+    assert names["found"].dims == ("simulation", "draw", "parameter")
+    assert np.isfinite(names["found"].values).all()
+
+
+def test_numbers_of_runs_that_make_no_sense() -> None:
+    study = Study.preset("column5_narrow")
+    for n in (-5, 0, 2.5):
+        with pytest.raises(InputError, match="at least 1"):
+            simulate_column(study, n, "test")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"no \[column\]"):
+        simulate_column(Study.evoked(), 5, "test")
+    with pytest.raises(InputError, match="seed"):
+        simulate_column(study.replace(seed=0), 5, "test").prior.sample(3, seed=-1)
 
 
 def test_asis_peaks_are_those_of_the_open_loop() -> None:

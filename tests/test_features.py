@@ -186,3 +186,12 @@ def test_every_feature_has_unit_and_meaning() -> None:
 def test_refusals(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_features_of_what_is_not_finite_are_not() -> None:
+    times = np.arange(-0.1, 0.5, 0.01)
+    x = np.exp(-0.5 * ((times - 0.12) / 0.03) ** 2) * np.ones((3, 1))
+    x[1, 30] = np.nan
+    found = evoked_features(x, times)
+    assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(found[[0, 2]], evoked_features(x[[0, 2]], times))

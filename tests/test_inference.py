@@ -13,7 +13,8 @@ from conftest import TOY_PRIOR, ToyObserver, toy_campaign
 from scipy import stats
 
 from nmm_infer.anatomy import Head
-from nmm_infer.campaign import Campaign
+from nmm_infer.campaign import DIVERGED, REJECTED, Campaign
+from nmm_infer.diagnostics import calibrate
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
     FAMILIES,
@@ -25,7 +26,7 @@ from nmm_infer.inference import (
     load_estimator,
 )
 from nmm_infer.observation import Observer, Sequences, View, observe
-from nmm_infer.parameters import Prior
+from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
@@ -201,6 +202,93 @@ def test_failed_runs_are_left_out(
     assert estimator.training_["runs"] == 239
     assert estimator.training_["failed_runs"] == 1
     assert np.isfinite(estimator.coefficients_).all()
+
+
+def test_views_hold_valid_runs_under_their_numbers(
+    campaign: Campaign, observer: Observer, task: NetworkTask
+) -> None:
+    data = campaign.dataset.copy(deep=True)
+    data["potential"][:3] = np.nan
+    data["status"][:2], data["status"][2] = REJECTED, DIVERGED
+    some = Campaign(data)
+    view = observer.view(some, "test")
+    numbers = campaign.theta.coords["simulation"].values[3:]
+    np.testing.assert_array_equal(view.theta.coords["simulation"], numbers)
+    ridge = RidgeGaussian().fit(some, observer, task.prior)
+    assert (ridge.training_["rejected_runs"], ridge.training_["failed_runs"]) == (2, 1)
+    for found in (
+        ridge.predict(view, n_draws=20),
+        ridge.posterior(view, n_draws=20),
+        ridge.interval(view, n_draws=20),
+        calibrate(ridge, view, n_draws=20)["rank"],
+    ):
+        np.testing.assert_array_equal(found.coords["simulation"], numbers)
+    error = ridge.predict(view, n_draws=20) - view.theta
+    assert error.sizes["simulation"] == len(numbers)
+    with pytest.raises(InputError, match="no valid run"):
+        observer.view(some.select(slice(0, 3)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_is_refused(
+    kind: str, campaign: Campaign, observer: Observer, task: NetworkTask, fresh: View
+) -> None:
+    estimator = _make(kind).fit(campaign, observer, task.prior, seed=5)
+    seen = fresh.sequences()
+    seen.values[3, 4] = np.nan
+    for ask in (estimator.posterior, estimator.predict, estimator.interval):
+        with pytest.raises(InputError, match=r"1 of 20 observations are not finite .* number 3"):
+            ask(seen)
+    with pytest.raises(InputError, match="not a str"):
+        estimator.predict("recording.fif")
+    with pytest.raises(InputError, match="n_draws"):
+        estimator.posterior(fresh, n_draws=0)
+
+    data = campaign.dataset.copy(deep=True)
+    data["potential"][7] = np.nan  # and yet it is said to have ended well
+    with pytest.raises(InputError, match=r"1 runs .* not finite"):
+        _make(kind).fit(Campaign(data), observer, task.prior)
+    data = campaign.dataset.copy(deep=True)
+    data["theta"][7, data["parameter"].values.tolist().index("A")] = np.nan
+    with pytest.raises(InputError, match="have a A that is not finite"):
+        _make(kind).fit(Campaign(data), observer, task.prior)
+
+
+def test_priors_that_the_runs_do_not_have(
+    campaign: Campaign, observer: Observer, task: NetworkTask
+) -> None:
+    A = task.prior["A"]
+    wrong = {
+        "it is in V": Parameter("A", "V", A.distribution, A.low / 1e3, A.high / 1e3),
+        "is not that of the campaign": Parameter("A", "mV", "uniform", A.low, 2 * A.high),
+        "no parameter 'Aa'": Parameter("Aa", "mV", "uniform", 1.0, 2.0),
+    }
+    for message, parameter in wrong.items():
+        with pytest.raises(InputError, match=message):
+            RidgeGaussian().fit(campaign, observer, Prior([parameter]))
+    with pytest.raises(InputError, match="give a campaign"):
+        RidgeGaussian().fit(campaign.dataset, observer, task.prior)  # type: ignore[arg-type]
+
+
+def test_saving_leaves_what_others_wrote(toy: ToyObserver, tmp_path: Path) -> None:
+    ridge = RidgeGaussian().fit(toy_campaign(200), toy, TOY_PRIOR)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data.txt").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(InputError, match=r"holds 'data\.txt'"):
+        ridge.save(tmp_path / "mine")
+    with pytest.raises(InputError, match="not a folder"):
+        ridge.save(tmp_path / "file")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]
+    assert (tmp_path / "mine" / "data.txt").read_text() == "precious"
+    ridge.save(tmp_path / "own")
+    ridge.save(tmp_path / "own")
+
+
+@pytest.mark.parametrize("kind", ["ridge", "mlp", "npe_mlp", "ensemble"])
+def test_settings_that_no_family_has(kind: str) -> None:
+    with pytest.raises(TypeError, match="trainning"):
+        FAMILIES[kind](trainning=3)
 
 
 def test_an_mne_object_is_asked_about_directly(

@@ -228,3 +228,18 @@ def test_errors_name_the_parameter(prior):
 def test_bad_bounds_are_refused(distribution, low, high):
     with pytest.raises(InputError, match="'x'"):
         Parameter("x", "1", distribution, low, high)
+
+
+def test_a_distribution_that_is_none() -> None:
+    with pytest.raises(InputError, match="no distribution 'gamma'"):
+        Parameter("x", "1", "gamma", 1.0, 2.0)  # type: ignore[arg-type]
+
+
+def test_part_of_another_prior() -> None:
+    A, b = Parameter("A", "mV", "uniform", 2.0, 4.0), Parameter("b", "1/s", "fixed", 50.0)
+    whole = Prior([A, b])
+    Prior([b]).check_part_of(whole, "the study")
+    wide = Prior([Parameter("A", "mV", "uniform", 1.0, 4.0)])
+    wide.check_part_of(whole, "the study", ranges=False)
+    with pytest.raises(InputError, match=r"uniform \(1, 4\) is not that of the study, uniform"):
+        wide.check_part_of(whole, "the study")

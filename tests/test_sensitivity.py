@@ -18,6 +18,7 @@ from benchmarks import sensitivity as bench
 from nmm_infer.campaign import DIVERGED, OK, REJECTED, Campaign, PriorDesign, Variable, run
 from nmm_infer.errors import InputError, StoreMismatchError
 from nmm_infer.parameters import Parameter, Prior
+from nmm_infer.runs import build_task
 from nmm_infer.sensitivity import (
     METHODS,
     SensitivityDesign,
@@ -29,6 +30,7 @@ from nmm_infer.sensitivity import (
 )
 from nmm_infer.sensitivity._sobol import analyse_sobol
 from nmm_infer.sensitivity.methods import problem
+from nmm_infer.study import Study
 
 ANGLES = Prior([Parameter(x, "rad", "uniform", -np.pi, np.pi) for x in ("x1", "x2", "x3")])
 #: Of four families: indices are those of the probability, whatever the family.
@@ -514,6 +516,62 @@ def test_posterior_draws_are_refused() -> None:
 def test_refusals(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         survey(Toy(), **{"n": 64, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"groups": {"all": ["A", "delay"]}}, "holds every parameter"),
+        ({"n": 0}, "at least 2"),
+        ({"n": 64.5}, "whole number"),
+        ({"method": "rbd-fast", "n": 12}, "at least 64 runs"),
+        ({"tolerance": float("nan")}, "tolerance"),
+        ({"seed": -1}, "seed"),
+        ({"prior": Prior([Parameter("Aa", "mV", "uniform", 1.0, 3.0)])}, "no parameter 'Aa'"),
+        ({"prior": Prior([Parameter("A", "V", "uniform", 1.0, 3.0)])}, "it is in V"),
+    ],
+)
+def test_more_refusals(settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        survey(Toy(), **{"n": 64, **settings})
+
+
+def test_runs_that_were_not_drawn_from_the_prior_are_refused() -> None:
+    campaign = run(Toy(), PriorDesign(Toy.prior, 500, seed=0))
+    narrow = Prior([Parameter("A", "mV", "uniform", 1.0, 2.0), Toy.prior["delay"]])
+    with pytest.raises(InputError, match="is not that of the campaign"):
+        analyse(campaign, ["peak"], prior=narrow)
+    unnamed = Campaign(campaign.dataset.assign_attrs(task="{}", design="{}"))
+    with pytest.raises(InputError, match="A does not follow the prior"):
+        analyse(unnamed, ["peak"], prior=narrow)
+    data = campaign.dataset.copy(deep=True)
+    data["status"][data["theta"].sel(parameter="A").values > 2.0] = REJECTED
+    left = Campaign(data)
+    with pytest.raises(InputError, match="rejected by the study"):
+        analyse(left.select(left.valid), ["peak"], prior=Toy.prior)
+    with pytest.raises(InputError, match="at least 64 runs"):
+        analyse(campaign.select(slice(0, 20)), ["peak"], prior=Toy.prior)
+
+
+def test_nothing_is_left_of_the_runs() -> None:
+    with pytest.raises(InputError, match="256 of 256 blocks are lost"):
+        survey(lambda theta: np.full(len(theta), np.nan), ANGLES, n=256, tolerance=1.0)
+
+
+def test_the_next_pulse_is_no_part_of_a_response() -> None:
+    """As released, alpha_2 to alpha_4 act through a flat sigmoid: they move no latency."""
+    study = Study.preset("tilwani2025_asis").replace(column={"trials": 2})
+    task = build_task(study, [], stream="test")
+    assert task.clock.margin > 0.1
+    found = survey(task, n=128, outputs=["peak_latency", "peak"], tolerance=1.0)
+    told = found["ST"].sel(feature="peak_latency")
+    assert found["mean"].sel(feature="peak_latency") < 0.2
+    assert found["deviation"].sel(feature="peak_latency") < 0.05
+    assert (told.sel(parameter=["alpha_2", "alpha_3", "alpha_4"]) < 1e-2).all()
+    times = survey(task, n=8, at=[-0.2, 0.1, 1.0], tolerance=1.0)["time"].values
+    np.testing.assert_allclose(times, [-0.2, 0.1, 1.0], atol=task.clock.step * task.clock.every)
+    with pytest.raises(InputError, match="the times go from"):
+        survey(task, n=8, at=[1.1], tolerance=1.0)
 
 
 def test_function_outputs_keep_their_labels(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@ Units flip identifiability
 ==========================
 
 "Connection strengths cannot be recovered from an evoked potential": so says a study of deep
-networks on simulated EEG [TO25]_. In its released code potentials are in volts, while the slope
-of the sigmoid, .56, is a number per *milli*\ volt, and the largest firing rate was divided by a
-hundred with the voltages. A slope a hundred thousand times too small makes a linear filter of the
-column. Here both columns answer the same question, and then the same estimators are asked.
+networks on simulated EEG (Tilwani and O'Reilly, 2024-25). In its released code potentials are in
+volts, while the slope of the sigmoid, .56, is a number per *milli*\ volt, and the largest firing
+rate was divided by a hundred with the voltages. A slope a hundred thousand times too small makes a
+linear filter of the column. Here both columns answer the same question, and then the same
+estimators are asked.
 
 See :doc:`/guide/columns` for the studies and their limits.
 """
@@ -109,5 +110,5 @@ for name in ("as it is, narrow prior", "units agree, narrow prior"):
 #
 # References
 # ----------
-# .. [TO25] Tilwani D, O'Reilly C (2024-25). Benchmarking deep Jansen-Rit parameter inference: an in
-#    silico study. arXiv:2406.05002; released code of March 2025.
+# Tilwani D, O'Reilly C (2024-25). Benchmarking deep Jansen-Rit parameter inference: an in silico
+# study. arXiv:2406.05002; released code of March 2025.

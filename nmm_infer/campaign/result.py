@@ -105,13 +105,30 @@ class Campaign:
         return float((finished != REJECTED).mean()) if len(finished) else 1.0
 
     @property
+    def rejected(self) -> int:
+        """Number of runs that do not belong to what the study asks about."""
+        return int((self._status == REJECTED).sum())
+
+    @property
     def prior(self) -> Prior:
         """Prior that the parameters were drawn from, as the task or else the design tells it."""
+        told = self._told_prior
+        if told is None:
+            raise InputError("this campaign names no prior: give one")
+        return Prior.from_dict(told)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the campaign tells the prior that its parameters were drawn from."""
+        return self._told_prior is not None
+
+    @property
+    def _told_prior(self) -> Any:
         for source in ("task", "design"):
             told: Any = json.loads(self.dataset.attrs.get(source, "{}"))
             if "prior" in told:
-                return Prior.from_dict(told["prior"])
-        raise InputError("this campaign names no prior: give one")
+                return told["prior"]
+        return None
 
     @property
     def fingerprint(self) -> str:

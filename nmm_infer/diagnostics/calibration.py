@@ -15,7 +15,9 @@ from torch import Tensor
 
 from nmm_infer import _random
 from nmm_infer._progress import stage
+from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorMixin
+from nmm_infer.inference.base import check_finite
 from nmm_infer.observation import View
 
 __all__ = ["MAX_GAP", "calibrate", "rank_band"]
@@ -76,14 +78,23 @@ def calibrate(
         (simulation) is log q(theta*|x) - log prior(theta*). Attributes: ``band`` (see
         :func:`rank_band`), ``passed``, ``tarp_p_value``.
 
+    Raises
+    ------
+    InputError
+        If runs are not finite, or there are fewer than two draws of each.
+
     References
     ----------
     Talts S et al. (2018), arXiv:1804.06788 (simulation-based calibration). Lemos P et al. (2023),
     ICML (TARP). Both as implemented in sbi.
     """
+    if n_draws < 2:
+        raise InputError(f"calibrate: give at least two draws, not {n_draws}")
     prior = estimator.prior_
     z = prior.to_unconstrained(view.theta).astype(np.float32)
-    x = view.sequences().flat
+    sequences = view.sequences()
+    x = sequences.flat
+    check_finite(x)
     n = len(z)
     draws = np.empty((n, n_draws, len(prior)), np.float32)
     gain = np.empty(n)
@@ -122,7 +133,12 @@ def calibrate(
             "tarp_coverage": ("credibility", ecp),
             "log_density_gain": ("simulation", gain),
         },
-        coords={"parameter": prior.names, "level": list(LEVELS), "credibility": alpha},
+        coords={
+            "simulation": sequences.numbers,
+            "parameter": prior.names,
+            "level": list(LEVELS),
+            "credibility": alpha,
+        },
         attrs={
             "runs": n,
             "draws": n_draws,

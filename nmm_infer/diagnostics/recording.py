@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sbi.diagnostics.misspecification import calc_misspecification_mmd
 
 from nmm_infer.inference import PosteriorEstimator
+from nmm_infer.inference.base import check_finite
 from nmm_infer.observation import Sequences
 
 __all__ = ["discrepancy", "misspecification", "predictive_check"]
@@ -104,7 +105,14 @@ def discrepancy(
     -------
     dict of str to float
         See :func:`misspecification`.
+
+    Raises
+    ------
+    InputError
+        If observations or simulations are not finite.
     """
+    check_finite(observed)
+    check_finite(training)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)

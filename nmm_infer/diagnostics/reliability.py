@@ -84,6 +84,13 @@ def reliability(
     models = [str(name) for name in probabilities.coords["model"].values]
     p = np.asarray(probabilities.values, dtype=float)
     labels = _labels(truth, models, len(p))
+    if bins < 1:
+        raise InputError(f"reliability: give at least one bin, not {bins}")
+    if prior is not None and set(prior) != set(models):
+        raise InputError(
+            f"reliability: give one prior probability for each of {', '.join(models)}, not for "
+            f"{', '.join(prior)}"
+        )
     if not np.allclose(p.sum(axis=1), 1.0, atol=1e-4) or (p < 0).any():
         raise InputError("reliability: the probabilities of a run must sum to one")
     rng = _random.generator(seed, "reliability")

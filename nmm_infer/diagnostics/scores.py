@@ -115,9 +115,12 @@ def score(
     Raises
     ------
     InputError
-        If shapes do not fit, draws are not finite, or there are fewer than three runs.
+        If shapes do not fit, draws or parameters are not finite, or there are fewer than three
+        runs.
     """
     z = prior.to_unconstrained(theta)
+    if not np.isfinite(z).all():
+        raise InputError("scores: some true parameters are not finite, or outside of the prior")
     drawn = _probit(draws, prior)
     if drawn.shape[0] != len(z) or drawn.shape[-1] != len(prior) or drawn.ndim not in (2, 3):
         raise InputError(

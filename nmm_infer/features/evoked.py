@@ -52,7 +52,8 @@ def evoked_features(
     and lie at the vertex of the parabola through the three samples there. Mean, root mean square,
     area and centroid are of the samples themselves.
 
-    Finite input gives finite features. Of a constant series all peaks, areas and widths are zero,
+    Finite input gives finite features; those of a series with a number that is not finite are NaN.
+    Of a constant series all peaks, areas and widths are zero,
     and all latencies are that of the first sample after the event.
 
     Parameters
@@ -119,6 +120,8 @@ def evoked_features(
         "area": np.abs(x).sum(axis=1) * step,
         "centroid_latency": centroid,
     }
+    lost = ~np.isfinite(x).all(axis=1)
+    columns = {name: np.where(lost, np.nan, values) for name, values in columns.items()}
     return label(columns, EVOKED, names, unit)
 
 

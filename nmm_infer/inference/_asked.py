@@ -43,13 +43,18 @@ def read_asked(
     Raises
     ------
     InputError
-        If the channels are not those of the training data.
+        If the channels are not those of the training data, or if it is nothing that was observed.
     """
     if isinstance(x, Sequences):
         return x
     if isinstance(x, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
         x = observe(x, protocol, events=events, head=forward)
     if not isinstance(x, Observation):
+        if not callable(getattr(x, "sequences", None)):
+            raise InputError(
+                f"this {what} reads views, sequences, observations and MNE objects, not a "
+                f"{type(x).__name__}"
+            )
         return x.sequences()
     if set(x.head.channels) != set(channels):
         raise InputError(

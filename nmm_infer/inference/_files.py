@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from nmm_infer.errors import InputError
+
 __all__ = ["write_folder"]
 
 
@@ -23,7 +25,7 @@ def write_folder(
     Parameters
     ----------
     folder : path
-        Where; what was there is replaced.
+        Where; what was saved there before is replaced.
     name : str
         Name of the JSON file.
     description : mapping
@@ -35,8 +37,22 @@ def write_folder(
     -------
     pathlib.Path
         The folder.
+
+    Raises
+    ------
+    InputError
+        If there is a file of that name, or a folder that holds anything else.
     """
     folder = Path(folder)
+    files = {f"{name}.json", "weights.safetensors"}
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: exists and is not a folder")
+    foreign = [p.name for p in folder.iterdir() if p.name not in files] if folder.exists() else []
+    if foreign:
+        raise InputError(
+            f"{folder}: holds {sorted(foreign)[0]!r}, which save did not write: choose "
+            "another folder"
+        )
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

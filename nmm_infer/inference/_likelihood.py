@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,7 +83,3 @@ def check_data(y: ArrayLike, dims: int = 1) -> Array:
             "needs whole observations"
         )
     return data
-
-
-#: Finds the likelihood of one observation from its sequences (a noise level may differ).
-LikelihoodOf = Callable[[Any], Likelihood]

@@ -92,7 +92,7 @@ class Estimator(ABC):
         Parameters
         ----------
         campaign : Campaign
-            Training runs.
+            Training runs; those that failed or were rejected are left out, and counted.
         observer : Observer
             Head, noise and protocol.
         prior : Prior, optional
@@ -111,16 +111,25 @@ class Estimator(ABC):
         Raises
         ------
         InputError
-            If ``checkpoints`` holds those of another fit, or if there are too few runs.
+            If ``checkpoints`` holds those of another fit, if ``prior`` is not a part of the
+            campaign's, if parameters are not finite or lie outside of it, or if there are too few
+            runs.
         """
-        prior = campaign.prior if prior is None else prior
+        if not isinstance(campaign, Campaign):
+            raise InputError(f"fit: give a campaign, not a {type(campaign).__name__}")
+        if prior is None:
+            prior = campaign.prior
+        elif campaign.has_prior:
+            prior.check_part_of(campaign.prior, "the campaign")
         self.prior_ = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
         self.protocol_ = observer.protocol
-        view = observer.view(campaign.select(campaign.valid), "training")
+        view = observer.view(campaign, "training")
+        rejected = campaign.rejected
         self.training_ = {
             "estimator": self.name,
             "runs": len(view),
-            "failed_runs": len(campaign) - len(view),
+            "failed_runs": len(campaign) - len(view) - rejected,
+            "rejected_runs": rejected,
             "accepted": campaign.accepted,
             "campaign": campaign.fingerprint,
             "channels": list(observer.head.channels),
@@ -133,12 +142,19 @@ class Estimator(ABC):
             raise InputError(
                 f"{len(view)} valid runs are too few to learn from: give at least {MIN_RUNS}"
             )
+        target = self.prior_.to_unconstrained(view.theta)
+        outside = ~np.isfinite(target).all(axis=0)
+        if outside.any():
+            raise InputError(
+                f"some runs have a {self.prior_.names[int(outside.argmax())]} that is not finite, "
+                "or outside of its prior"
+            )
         self._checkpoints = None if checkpoints is None else Path(checkpoints)
         # torch's initialisation has no door but the global generator: it is put back afterwards.
         begin = perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._fit(view, self.prior_.to_unconstrained(view.theta).astype(np.float32), seed)
+            self._fit(view, target.astype(np.float32), seed)
         self.training_["seconds"] = round(perf_counter() - begin, 1)
         return self
 
@@ -184,8 +200,10 @@ class Estimator(ABC):
         Raises
         ------
         InputError
-            If the sequences are not those of the estimator's protocol, or lack its context.
+            If the sequences are not those of the estimator's protocol, lack its context, or are not
+            finite.
         """
+        self._check_fitted()
         x, steps, components = sequences.flat, self.protocol_.n_steps, self.protocol_.n_components
         if x.shape[1] != steps * components + self.n_context:
             raise InputError(
@@ -194,6 +212,7 @@ class Estimator(ABC):
                 f"({', '.join(self.training_['context']) or 'none'}): observe them through its "
                 "protocol and with its kind of observer"
             )
+        check_finite(x)
         return x
 
     def sequences(
@@ -277,8 +296,10 @@ class PosteriorMixin(ABC):
 
     def _read(
         self, x: Any, forward: Head | None = None, events: str | None = None
-    ) -> NDArray[np.float32]:
-        return self.flat(self.sequences(x, forward=forward, events=events))
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return what the estimator reads, and the numbers of the runs."""
+        sequences = self.sequences(x, forward=forward, events=events)
+        return self.flat(sequences), sequences.numbers
 
     def _summarise(
         self,
@@ -309,9 +330,10 @@ class PosteriorMixin(ABC):
         The estimate is the posterior mean in probit space, mapped back: the median of a posterior
         that is normal there. Arguments are those of :meth:`posterior`.
         """
-        flat = self._read(x, forward, events)
+        check_draws(n_draws)
+        flat, numbers = self._read(x, forward, events)
         z = self._summarise(flat, lambda draws: draws.mean(axis=1), n_draws, seed)
-        return self.prior_.label(self.prior_.from_unconstrained(z))
+        return self.prior_.label(self.prior_.from_unconstrained(z), numbers=numbers)
 
     def interval(
         self,
@@ -340,12 +362,13 @@ class PosteriorMixin(ABC):
             Central intervals of the posterior: ``low`` and ``high``, in the parameters' units.
         """
         check_level(level)
-        flat = self._read(x, forward, events)
+        check_draws(n_draws)
+        flat, numbers = self._read(x, forward, events)
         tails = [(1 - level) / 2, (1 + level) / 2]
         z = self._summarise(
             flat, lambda draws: np.moveaxis(np.quantile(draws, tails, axis=1), 0, 1), n_draws, seed
         )
-        return label_interval(self.prior_, z)
+        return label_interval(self.prior_, z, numbers)
 
     def posterior(
         self,
@@ -376,11 +399,13 @@ class PosteriorMixin(ABC):
         xarray.DataArray, dims (simulation, draw, parameter)
             Draws in the parameters' units.
         """
-        draws = self._sample(self._read(x, forward, events), n_draws, seed)
+        check_draws(n_draws)
+        flat, numbers = self._read(x, forward, events)
+        draws = self._sample(flat, n_draws, seed)
         return xr.DataArray(
             self.prior_.from_unconstrained(draws),
             dims=("simulation", "draw", "parameter"),
-            coords=self.prior_.coords(),
+            coords={"simulation": numbers, **self.prior_.coords()},
             name="posterior",
         )
 
@@ -388,9 +413,25 @@ class PosteriorMixin(ABC):
         self, theta: xr.DataArray, x: View | Sequences | Observation | Recording
     ) -> NDArray[np.float64]:
         """Return log q(theta | x) of each pair, shape (n,), in the parameters' units."""
-        flat = self._read(x)
+        flat, _ = self._read(x)
         z = self.prior_.to_unconstrained(theta)
         return self._log_prob(z.astype(np.float32), flat) - self.prior_.log_jacobian(z)
+
+
+def check_finite(x: NDArray[np.floating]) -> None:
+    """Raise an error unless observations (n, number) are finite."""
+    lost = ~np.isfinite(x).all(axis=1)
+    if lost.any():
+        raise InputError(
+            f"{lost.sum()} of {len(x)} observations are not finite (the first is number "
+            f"{int(lost.argmax())}): leave them out"
+        )
+
+
+def check_draws(n_draws: int) -> None:
+    """Raise an error unless there is at least one draw."""
+    if n_draws < 1:
+        raise InputError(f"n_draws must be at least 1, got {n_draws}")
 
 
 def check_level(level: float) -> None:
@@ -399,11 +440,11 @@ def check_level(level: float) -> None:
         raise InputError(f"the level of an interval lies between 0 and 1, got {level}")
 
 
-def label_interval(prior: Prior, z: NDArray[Any]) -> xr.DataArray:
+def label_interval(prior: Prior, z: NDArray[Any], numbers: NDArray[np.int64]) -> xr.DataArray:
     """Return bounds in probit space, shape (n, 2, parameter), in the parameters' units."""
     return xr.DataArray(
         prior.from_unconstrained(z),
         dims=("simulation", "bound", "parameter"),
-        coords={"bound": ["low", "high"], **prior.coords()},
+        coords={"simulation": numbers, "bound": ["low", "high"], **prior.coords()},
         name="interval",
     )

@@ -24,7 +24,7 @@ from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
 from nmm_infer.inference._asked import read_asked
 from nmm_infer.inference._files import write_folder
-from nmm_infer.inference.base import versions
+from nmm_infer.inference.base import check_finite, versions
 from nmm_infer.inference.joined import JoinedView
 from nmm_infer.networks import Encoder
 from nmm_infer.observation import (
@@ -155,7 +155,7 @@ class ModelComparison:
             raise InputError(f"model comparison: give two models at least, not {list(campaigns)}")
         views = {}
         for name, campaign in campaigns.items():
-            views[name] = observer.view(campaign.select(campaign.valid), f"training/{name}")
+            views[name] = observer.view(campaign, f"training/{name}")
             if len(views[name]) < 50:
                 raise InputError(
                     f"model comparison: {len(views[name])} valid runs of {name!r} are too few: "
@@ -177,7 +177,10 @@ class ModelComparison:
         self.training_: dict[str, Any] = {
             "estimator": "model_comparison",
             "runs": {name: len(view) for name, view in views.items()},
-            "failed_runs": {name: len(c) - len(views[name]) for name, c in campaigns.items()},
+            "failed_runs": {
+                name: len(c) - len(views[name]) - c.rejected for name, c in campaigns.items()
+            },
+            "rejected_runs": {name: c.rejected for name, c in campaigns.items()},
             "campaigns": {name: c.fingerprint for name, c in campaigns.items()},
             "channels": list(observer.head.channels),
             "noise": observer.noise.source,
@@ -233,6 +236,7 @@ class ModelComparison:
                 f"the sequences have {flat.shape[1]} numbers; this comparison reads {expected}: "
                 "observe them through its protocol and with its kind of observer"
             )
+        check_finite(flat)
         parts = [self.net_(part) for part in torch.as_tensor(flat).split(2048)]
         return np.asarray(special.log_softmax(torch.cat(parts).double().numpy(), axis=1))
 
@@ -289,12 +293,13 @@ class ModelComparison:
         xarray.DataArray, dims (simulation, model)
             Posterior probabilities.
         """
-        evidence = self._log_evidence(self.sequences(x, forward=forward, events=events))
+        sequences = self.sequences(x, forward=forward, events=events)
+        evidence = self._log_evidence(sequences)
         odds = self._log_prior(prior)
         return xr.DataArray(
             special.softmax(evidence + odds, axis=1),
             dims=("simulation", "model"),
-            coords={"model": list(self.models_)},
+            coords={"simulation": sequences.numbers, "model": list(self.models_)},
             name="probability",
             attrs={"prior": np.exp(odds).tolist()},
         )
@@ -318,11 +323,16 @@ class ModelComparison:
         xarray.DataArray, dims (simulation, model, other)
             log p(x | model) - log p(x | other); no prior of the models enters.
         """
-        evidence = self._log_evidence(self.sequences(x, forward=forward, events=events))
+        sequences = self.sequences(x, forward=forward, events=events)
+        evidence = self._log_evidence(sequences)
         return xr.DataArray(
             evidence[:, :, None] - evidence[:, None, :],
             dims=("simulation", "model", "other"),
-            coords={"model": list(self.models_), "other": list(self.models_)},
+            coords={
+                "simulation": sequences.numbers,
+                "model": list(self.models_),
+                "other": list(self.models_),
+            },
             name="log_bayes_factor",
         )
 

@@ -133,8 +133,9 @@ class ConformalMixin(PosteriorMixin):
         The estimate is the mean in probit space, mapped back: the median of a posterior that is
         normal there.
         """
-        mean, _scale = self._moments(self._read(x, forward, events))
-        return self.prior_.label(self.prior_.from_unconstrained(mean))
+        flat, numbers = self._read(x, forward, events)
+        mean, _scale = self._moments(flat)
+        return self.prior_.label(self.prior_.from_unconstrained(mean), numbers=numbers)
 
     def interval(
         self,
@@ -165,9 +166,10 @@ class ConformalMixin(PosteriorMixin):
             ``low`` and ``high``, in the parameters' units; the parameter's whole range where too
             few runs were held out for the level.
         """
-        mean, scale = self._moments(self._read(x, forward, events))
+        flat, numbers = self._read(x, forward, events)
+        mean, scale = self._moments(flat)
         reach = self.conformal_.quantile(level) * scale
-        return label_interval(self.prior_, np.stack([mean - reach, mean + reach], axis=1))
+        return label_interval(self.prior_, np.stack([mean - reach, mean + reach], axis=1), numbers)
 
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
         return self.conformal_.sample(*self._moments(x), n_draws, seed)

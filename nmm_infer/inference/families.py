@@ -27,7 +27,15 @@ DENSITY = TrainingSettings(epochs=8, batch_size=256, learning_rate=4e-3)
 FINISHING = TrainingSettings(epochs=30, batch_size=512, learning_rate=4e-3)
 
 
-def _baseline(make: Callable[[], Estimator], **_: Any) -> Estimator:
+def _baseline(
+    make: Callable[[], Estimator],
+    *,
+    encoder: EncoderSettings | None = None,
+    density: DensitySettings | None = None,
+    training: TrainingSettings | None = None,
+    pretraining: TrainingSettings | None = None,
+    finishing: TrainingSettings | None = None,
+) -> Estimator:
     return make()
 
 
@@ -40,8 +48,10 @@ def _regressor(
     backbone: str,
     *,
     encoder: EncoderSettings | None = None,
+    density: DensitySettings | None = None,
     training: TrainingSettings | None = None,
-    **_: Any,
+    pretraining: TrainingSettings | None = None,
+    finishing: TrainingSettings | None = None,
 ) -> Estimator:
     return Regressor(_encoder(encoder, backbone, "sequence"), training or REGRESSION)
 

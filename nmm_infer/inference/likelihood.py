@@ -87,6 +87,8 @@ class GaussianLikelihood:
                     f"{', '.join(noise.kinds)}) and snr (of {', '.join(map(str, noise.snrs))})"
                 )
             self._factor, place = noise.levels[snr][kind], list(noise.kinds).index(kind)
+        elif kind is not None or snr is not None:
+            raise InputError("kind and snr choose among noise levels; this observer has one noise")
         part = observer.channels_to_components[place]
         if part.kind.jitter > 0 or not isinstance(part.noise, Noise):
             raise InputError("the likelihood is not exact: this noise is not Gaussian")
@@ -139,6 +141,12 @@ class GaussianLikelihood:
             What the observer returns (``Sequences.values``).
         """
         values = np.asarray(values, dtype=float)
+        shape = (self.n_steps, self.n_components)
+        if values.shape[-2:] != shape and values.shape[-1:] != (shape[0] * shape[1],):
+            raise InputError(
+                f"whiten: observations are (..., {shape[0]}, {shape[1]}), got an array "
+                f"{values.shape}"
+            )
         if values.shape[-1] == self.n_steps * self.n_components and (
             values.ndim < 2 or values.shape[-2:] != (self.n_steps, self.n_components)
         ):
@@ -163,6 +171,11 @@ class GaussianLikelihood:
         """
         z = np.atleast_2d(np.asarray(z, dtype=float))
         n = len(z)
+        if z.ndim != 2 or z.shape[1] != len(self.prior):
+            raise InputError(
+                f"the likelihood takes points (n, {len(self.prior)}) of "
+                f"{', '.join(self.prior.names)}, got an array {z.shape}"
+            )
         finite = np.asarray(np.isfinite(z).all(axis=1))
         free = self.prior.from_unconstrained(np.where(finite[:, None], z, 0.0))
         values = dict(zip(self.prior.names, free.T, strict=True))

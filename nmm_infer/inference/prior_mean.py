@@ -49,9 +49,10 @@ class PriorMean(Estimator, PosteriorMixin):
         **_: Any,
     ) -> Any:
         """Return the prior's mean in probit space, mapped back; dims (simulation, parameter)."""
-        n = len(self._read(x, forward, events))
+        numbers = self._read(x, forward, events)[1]
         mean = self.drawn_.mean(axis=0) if len(self.drawn_) else np.zeros(len(self.prior_))
-        return self.prior_.label(self.prior_.from_unconstrained(np.tile(mean, (n, 1))))
+        z = np.tile(mean, (len(numbers), 1))
+        return self.prior_.label(self.prior_.from_unconstrained(z), numbers=numbers)
 
     def interval(
         self,
@@ -64,13 +65,13 @@ class PriorMean(Estimator, PosteriorMixin):
     ) -> Any:
         """Return central intervals of the prior, dims (simulation, bound, parameter)."""
         check_level(level)
-        n = len(self._read(x, forward, events))
+        numbers = self._read(x, forward, events)[1]
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
         if len(self.drawn_):
             bounds = np.quantile(self.drawn_, tails, axis=0)
         else:
             bounds = np.repeat(stats.norm.ppf(tails)[:, None], len(self.prior_), axis=1)
-        return label_interval(self.prior_, np.tile(bounds, (n, 1, 1)))
+        return label_interval(self.prior_, np.tile(bounds, (len(numbers), 1, 1)), numbers)
 
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
         rng = _random.generator(seed, "draws/prior")

@@ -50,8 +50,7 @@ class ComponentView(View):
         """Return the kind and the level of the noise of each run in an epoch, shape (n,)."""
         noise = self.observer.noise
         if isinstance(noise, NoiseLevels):
-            numbers = self.campaign.dataset.coords["simulation"].values
-            return noise.draw(self.observer.seed, self.stream, numbers, epoch)
+            return noise.draw(self.observer.seed, self.stream, self.numbers, epoch)
         zero = np.zeros(len(self), np.int64)
         return zero, zero
 
@@ -67,7 +66,7 @@ class ComponentView(View):
         observer, protocol = self.observer, self.observer.protocol
         levels = observer.noise if isinstance(observer.noise, NoiseLevels) else None
         kind, level = self.conditions(epoch)
-        numbers = self.campaign.dataset.coords["simulation"].values
+        numbers = self.numbers
         signals, sensors = self.sources()
         values = np.empty((len(self), protocol.n_steps, protocol.n_components), np.float32)
         for start in range(0, len(self), _BLOCK):
@@ -95,4 +94,4 @@ class ComponentView(View):
         if protocol.region is not None:
             region += observer.head.regions.index(protocol.region)
         context = None if levels is None else levels.context(kind, level)
-        return Sequences(values, region, context)
+        return Sequences(values, region, context, self.numbers)

@@ -46,14 +46,22 @@ class Sequences:
     context : numpy.ndarray, shape (n, context), optional
         What is known of each observation beside its values, numbers of order one (the level and
         the kind of its noise, where these vary); none without.
+    simulation : numpy.ndarray of int, shape (n,), optional
+        Numbers of the runs, where these are simulations: results are labelled with them.
     """
 
     values: NDArray[np.float32]
     region: NDArray[np.int64]
     context: NDArray[np.float32] | None = None
+    simulation: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Number of each run, or from 0 on where none are told, shape (n,)."""
+        return np.arange(len(self)) if self.simulation is None else self.simulation
 
     @property
     def flat(self) -> NDArray[np.float32]:
@@ -225,7 +233,30 @@ class Observer:
         return "nA*m" if self.protocol.inverse in MOMENTS else "1"
 
     def view(self, campaign: Campaign, stream: str = "training") -> View:
-        """Look at a campaign through this observer."""
+        """Look at the valid runs of a campaign through this observer.
+
+        Parameters
+        ----------
+        campaign : Campaign
+            Runs; those that failed, or lie outside of what the study asks about, are left out.
+        stream : str
+            Name of the noise stream; see :class:`View`.
+
+        Returns
+        -------
+        View
+            The runs that are left, with their numbers (``view.theta``).
+
+        Raises
+        ------
+        InputError
+            If none is left.
+        """
+        valid = campaign.valid
+        if not len(valid):
+            raise InputError(f"there is no valid run to look at in {campaign!r}")
+        if len(valid) < len(campaign):
+            campaign = campaign.select(valid)
         if self.protocol.components is not None:
             from nmm_infer.observation.component_view import ComponentView
 
@@ -261,9 +292,7 @@ class Observer:
         """
         protocol = self.protocol
         sensors = self.level(sensors)
-        if protocol.components is not None and protocol.region is not None:
-            region = np.full(len(sensors), self.head.regions.index(protocol.region))
-        elif protocol.region is None:
+        if protocol.region is None:
             region = self._strength(sensors).argmax(axis=1)
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
@@ -344,6 +373,11 @@ class View:
         return self.campaign.theta
 
     @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Numbers of the runs, shape (n,)."""
+        return np.asarray(self.campaign.dataset.coords["simulation"].values)
+
+    @property
     def accepted(self) -> float:
         """Share of the prior that the runs stand for (see :attr:`Campaign.accepted`)."""
         return self.campaign.accepted
@@ -379,7 +413,7 @@ class View:
         if not free:
             return np.asarray(observer._leadfield @ moment)
         fixed = np.setdiff1d(np.arange(moment.shape[1]), free)
-        numbers = self.campaign.dataset.coords["simulation"].values[rows]
+        numbers = self.numbers[rows]
         u = _random.uniforms(observer.seed, f"directions/{self.stream}", numbers, 2 * len(free))
         up, turn = 2 * u[:, : len(free)] - 1, 2 * np.pi * u[:, len(free) :]
         flat = np.sqrt(1 - up**2)
@@ -397,7 +431,7 @@ class View:
         clean = self.clean()
         n, windows, channels, times = clean.shape
         noisy = np.empty_like(clean)
-        numbers = self.campaign.dataset.coords["simulation"].values
+        numbers = self.numbers
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
             rng = _random.generator(
@@ -416,8 +450,9 @@ class View:
             for start in range(0, len(noisy), _BLOCK)
         ]
         return Sequences(
-            np.concatenate([p.values for p in parts]), np.concatenate([p.region for p in parts])
-        )
+            np.concatenate([p.values for p in parts]), np.concatenate([p.region for p in parts]),
+            simulation=self.numbers,
+        )  # fmt: skip
 
 
 def _moments(
@@ -433,13 +468,21 @@ def _moments(
         len(times), sfreq, float(times[0]), protocol.times, *_filters(observer.band),
         protocol.notch,
     ).astype(np.float32)  # fmt: skip
-    theta = campaign.theta.to_series().unstack("parameter")
-    scale = theta["source_scale"].to_numpy()
-    ratio = theta["background"].to_numpy() if "background" in theta else np.ones(len(theta))
+    theta = campaign.theta
+    scale = theta.sel(parameter="source_scale").values
+    told = "background" in theta.coords["parameter"].values
+    ratio = theta.sel(parameter="background").values if told else np.ones(len(theta))
     focus = data["focus"].values
     for start in range(0, len(campaign), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(campaign)))
         potential = data["potential"].isel(simulation=rows).values
+        lost = ~np.isfinite(potential).all(axis=(1, 2)) | ~np.isfinite(scale[rows] + ratio[rows])
+        if lost.any():
+            numbers = data.coords["simulation"].values[rows][lost]
+            raise InputError(
+                f"{lost.sum()} runs that are said to have ended well are not finite (the first is "
+                f"run {numbers[0]}): leave them out"
+            )
         potential = potential - potential[..., :1]  # the resting value is no signal
         weight = np.repeat(ratio[rows, None], potential.shape[1], axis=1)
         weight[np.arange(len(weight)), focus[rows]] = 1.0

@@ -149,7 +149,7 @@ class ColumnTask:
         """Coordinates of region and times."""
         return {
             "region": [self.region],
-            "time": ("time", self.clock.sample_times, {"units": "s"}),
+            "time": ("time", self.clock.sample_times, self.clock.attrs),
         }
 
     @property

@@ -149,7 +149,7 @@ class NetworkTask:
         """Coordinates of regions and times."""
         return {
             "region": self.regions,
-            "time": ("time", self.clock.sample_times, {"units": "s"}),
+            "time": ("time", self.clock.sample_times, self.clock.attrs),
         }
 
     @property

@@ -2,7 +2,7 @@
 
 ``SALib.analyze.sobol.analyze`` gathers all resamples of each parameter into arrays that are larger
 than a core's cache, several times over. Here its estimators are given as many resamples as fit
-there: the same numbers, and for large designs three to five times as fast.
+there: the same numbers in less time.
 """
 
 from __future__ import annotations

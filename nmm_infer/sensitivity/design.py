@@ -52,7 +52,8 @@ class SensitivityDesign:
     Raises
     ------
     InputError
-        If nothing varies, or if method, size and groups do not fit each other.
+        If nothing varies, if method, size and groups do not fit each other, or if the model has no
+        such parameter or has it in another unit.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class SensitivityDesign:
             raise InputError("sensitivity: every parameter of the prior is fixed; nothing varies")
         self.free = prior.select(free)
         # In the order of the prior, for functions that read columns by position.
+        if held is not None:  # what the model takes
+            self.free.check_part_of(held, "the model", ranges=False)
         everything = {p.name: p if p.name in free else _median(p) for p in prior.parameters}
         for p in () if held is None else held.parameters:
             everything.setdefault(p.name, _median(p))
@@ -86,6 +89,11 @@ class SensitivityDesign:
             raise InputError(
                 f"{method} cannot ask about groups of parameters: take sobol or morris, or leave "
                 "the groups out"
+            )
+        if self.groups is not None and len(self.names) < 2:
+            raise InputError(
+                f"groups: {self.names[0]!r} holds every parameter that varies, so there is nothing "
+                "to compare it with"
             )
         if second_order and len(self.names) < 2:
             raise InputError("second order needs two parameters or groups")

@@ -20,7 +20,7 @@ from nmm_infer.campaign import DIVERGED, OK, REJECTED
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity.methods import Method, Options, Problem, quiet
 
-__all__ = ["TOLERANCE", "Inputs", "estimate"]
+__all__ = ["TOLERANCE", "Inputs", "check_accepted", "estimate"]
 
 #: Share of blocks (of runs, for given data) that may be lost.
 TOLERANCE = 0.1
@@ -113,6 +113,8 @@ def estimate(
     InputError
         If more blocks are lost than is tolerated, or if every output is constant.
     """
+    if not 0 <= tolerance <= 1:
+        raise InputError(f"tolerance is a share, from 0 to 1; got {tolerance}")
     rows = len(inputs.cube)
     values, status = values[:rows], np.asarray(status)[:rows]
     bad = ~np.isin(status, (OK, DIVERGED))
@@ -144,16 +146,26 @@ def _check_lost(
     rejected = float((status == REJECTED).mean())
     unit = "runs" if inputs.block == 1 else f"blocks of {inputs.block} runs"
     if rejected > 0:
-        raise InputError(
-            f"{rejected:.0%} of the runs are rejected by the study (columns outside its stratum), "
-            f"with which {lost:.0%} of the {unit} are lost: inputs are not independent there. "
-            'Narrow the prior, take stratum = "all", or raise the tolerance with a method for '
-            "given data (rbd-fast, pawn, delta)"
-        )
+        raise InputError(_rejected(rejected, f"{lost:.0%} of the {unit} are lost"))
     raise InputError(
         f"{bad.mean():.1%} of the runs failed, with which {lost:.0%} of the {unit} are lost; at "
         f"most {tolerance:.0%} may be. Narrow the prior to where the model runs, or take a method "
         "that loses single runs only (rbd-fast, pawn, delta)"
+    )
+
+
+def check_accepted(accepted: float, tolerance: float) -> None:
+    """Refuse runs that are what is left of a prior, where too much of it was rejected."""
+    if 1 - accepted > tolerance:
+        raise InputError(_rejected(1 - accepted, "the others do not fill the prior"))
+
+
+def _rejected(share: float, consequence: str) -> str:
+    return (
+        f"{share:.0%} of the runs are rejected by the study (columns outside its stratum), with "
+        f"which {consequence}: inputs are not independent there. Narrow the prior, take "
+        '[column] stratum = "all", or raise the tolerance with a method for given data (rbd-fast, '
+        "pawn, delta)"
     )
 
 
@@ -181,8 +193,12 @@ def _one(
     method, block = inputs.method, inputs.block
     good = (np.isfinite(y) & ~bad).reshape(-1, block).all(axis=1)
     found = _Found(used=int(good.sum()))
-    if (~good).mean() > tolerance:
-        found.note = f"{(~good).mean():.0%} of the blocks lost: not finite"
+    lost = int((~good).sum())
+    if lost > tolerance * len(good) or lost == len(good):
+        found.note = (
+            f"{lost:,} of {len(good):,} blocks are lost where it is not finite; at most "
+            f"{tolerance:.0%} may be: narrow the prior, or raise the tolerance"
+        )
         return found
     y = y.astype(np.float64)
     kept = np.repeat(good, block)

@@ -25,13 +25,24 @@ from nmm_infer import _random
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity._sobol import analyse_sobol
 
-__all__ = ["METHODS", "Index", "Method", "Options", "find_method", "problem", "quiet"]
+__all__ = [
+    "FEWEST_RUNS",
+    "METHODS",
+    "Index",
+    "Method",
+    "Options",
+    "find_method",
+    "problem",
+    "quiet",
+]
 
 Problem = dict[str, Any]
 Array = NDArray[np.float64]
 
 #: Harmonics of eFAST, and levels of Morris' grid: SALib's defaults.
 _HARMONICS, _LEVELS = 4, 4
+#: Fewer runs tell nothing: with twenty or less RBD-FAST finds 1 for every parameter.
+FEWEST_RUNS = 64
 #: The name of an input that does nothing.
 _DUMMY = "nothing"
 
@@ -159,8 +170,10 @@ def find_method(name: str) -> Method:
 
 def check_size(name: str, n: int) -> None:
     """Refuse sizes that a design cannot have."""
-    if n < 2:
-        raise InputError(f"n must be at least 2, got {n}")
+    if n != int(n) or n < 2:
+        raise InputError(f"n must be a whole number of at least 2, got {n}")
+    if find_method(name).given_data and n < FEWEST_RUNS:
+        raise InputError(f"{name}: n must be at least {FEWEST_RUNS} runs, got {n}")
     if name == "sobol" and n & (n - 1):
         low = 1 << (n.bit_length() - 1)
         raise InputError(f"{name}: n must be a power of two, got {n}: take {low} or {2 * low}")

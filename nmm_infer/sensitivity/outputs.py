@@ -53,11 +53,12 @@ class _Any:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Samples of the focus, less the mean before the event."""
+    """Samples of the focus inside the study's window, less the mean before the event."""
 
     times: NDArray[np.float64]
     unit: str
     kept: NDArray[np.int64]
+    inside: slice
 
     @property
     def coords(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class _Samples:
         return Variable(("time",), "float32", {"units": self.unit, "meaning": meaning})
 
     def __call__(self, result: Mapping[str, Any], theta: xr.DataArray) -> NDArray[Any]:
-        course = _of_focus(result)
+        course = _of_focus(result)[:, self.inside]
         before = self.times < 0
         if before.any():
             course = course - course[:, before].mean(axis=1, keepdims=True, dtype=np.float64)
@@ -84,6 +85,7 @@ class _Features:
     times: NDArray[np.float64]
     regions: tuple[str, ...]
     unit: str
+    inside: slice
 
     @property
     def coords(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class _Features:
         return Variable(("feature",), "float64", {"units": "see feature_unit"})
 
     def __call__(self, result: Mapping[str, Any], theta: xr.DataArray) -> NDArray[Any]:
-        potential = np.asarray(result["potential"])
+        potential = np.asarray(result["potential"])[..., self.inside]
         focus = np.asarray(result["focus"])
         found = describe(
             potential, self.times, self.names, focus=focus, channels=self.regions, unit=self.unit
@@ -176,9 +178,10 @@ def choose_outputs(
     Parameters
     ----------
     wish : str or sequence of str, optional
-        ``"samples"`` (every stored sample of the focus), ``"channels"`` or ``"sequence"`` (with an
-        observer), names of features, or the name of an array that the task returns. Without:
-        channels if there is an observer, samples if there are potentials, else the only array.
+        ``"samples"`` (of the focus, inside the study's window), ``"channels"`` or ``"sequence"``
+        (with an observer), names of features, or the name of an array that the task returns.
+        Without: channels if there is an observer, samples if there are potentials, else the only
+        array.
     task : Task or Campaign
         What returns the runs.
     observer : Observer, optional
@@ -210,14 +213,16 @@ def choose_outputs(
         used = {k: v for k, v in coords.items() if _dims(k, v) <= set(variable.dims)}
         return _Any(names[0], used, variable)
     _need(variables, names[0])
-    times = np.asarray(_source(coords)["time"][1], dtype=np.float64)
+    stored = np.asarray(_source(coords)["time"][1], dtype=np.float64)
+    inside = _inside(coords, stored)
+    times = stored[inside]
     unit = str(variables["potential"].attrs.get("units", "mV"))
     if names == ["samples"] or names == ["potential"]:
-        return _Samples(times, unit, _nearest(times, at))
+        return _Samples(times, unit, _nearest(times, at), inside)
     for name in names:
         find(name)
     regions = tuple(str(r) for r in _source(coords)["region"][1])
-    return _Features(tuple(names), times, regions, unit)
+    return _Features(tuple(names), times, regions, unit, inside)
 
 
 def _contents(task: Task | Campaign) -> tuple[dict[str, Any], dict[str, Variable]]:
@@ -260,6 +265,15 @@ def _source(coords: Mapping[str, Any]) -> dict[str, Any]:
     """Return region and time as xarray takes them, each with its dimension."""
     dataset = xr.Dataset(coords={name: coords[name] for name in ("region", "time")})
     return {name: (name, dataset[name].values) for name in ("region", "time")}
+
+
+def _inside(coords: Mapping[str, Any], times: NDArray[np.float64]) -> slice:
+    """Return the samples of the study's window: a margin at both ends is there for filters."""
+    margin = float(xr.Dataset(coords={"time": coords["time"]})["time"].attrs.get("margin", 0.0))
+    rounding = 1e-6 * (times[1] - times[0]) if len(times) > 1 else 0.0
+    kept = (times >= times[0] + margin - rounding) & (times <= times[-1] - margin + rounding)
+    places = np.flatnonzero(kept)
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _dims(name: str, value: Any) -> set[str]:

@@ -71,7 +71,11 @@ class Request:
             If a list, a group or a time cannot be read, or the method is unknown.
         """
         find_method(method)
-        names = _split(outputs or ("samples" if evoked else _ONGOING))
+        if outputs is None:
+            outputs = "samples" if evoked else _ONGOING
+        names = _split(outputs)
+        if not names:
+            raise InputError("--outputs: name at least one")
         try:
             times = None if at is None else [float(t) for t in _split(at)]
         except ValueError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from nmm_infer.campaign import OK, Campaign, Task, run
 from nmm_infer.errors import InputError
@@ -18,8 +19,8 @@ from nmm_infer.observation import Observer
 from nmm_infer.parameters import Prior
 from nmm_infer.scenarios.network import OBSERVED
 from nmm_infer.sensitivity.design import SensitivityDesign
-from nmm_infer.sensitivity.estimate import TOLERANCE, Inputs, estimate
-from nmm_infer.sensitivity.methods import Options, find_method, problem, whole_seed
+from nmm_infer.sensitivity.estimate import TOLERANCE, Inputs, check_accepted, estimate
+from nmm_infer.sensitivity.methods import FEWEST_RUNS, Options, find_method, problem, whole_seed
 from nmm_infer.sensitivity.outputs import choose_outputs
 from nmm_infer.sensitivity.tasks import OUTPUT, Function, FunctionTask, OutputTask
 
@@ -182,8 +183,8 @@ def convergence(
     if not job.design.method.prefixes:
         raise InputError(f"{method}: a part of its design is none: run surveys of several sizes")
     whole = job.design.n
-    wish = sizes or [whole >> k for k in range(5, -1, -1)]
-    wish = sorted({s for s in wish if s >= (2 if job.inputs.block > 1 else 64)})
+    wish = [whole >> k for k in range(5, -1, -1)] if sizes is None else list(sizes)
+    wish = sorted({s for s in wish if s >= (2 if job.inputs.block > 1 else FEWEST_RUNS)})
     if not wish or wish[-1] > whole:
         raise InputError(f"sizes must lie below n = {whole}, got {wish}")
     campaign = job.run(store, threads)
@@ -231,19 +232,28 @@ def analyse(
     Raises
     ------
     InputError
-        If the method needs a design of its own, or if too many runs failed.
+        If the method needs a design of its own, if too many runs failed or were rejected, or if
+        the parameters do not follow the prior.
     """
     found = find_method(method)
     if not found.given_data:
         raise InputError(f"{method} needs a design of its own: call survey, or take rbd-fast")
-    whole = campaign.prior if prior is None else prior
+    if prior is None:
+        whole = campaign.prior
+    else:
+        whole = prior
+        if campaign.has_prior:
+            prior.check_part_of(campaign.prior, "the campaign")
+    if len(campaign) < FEWEST_RUNS:
+        raise InputError(f"{method}: give at least {FEWEST_RUNS} runs, not {len(campaign)}")
+    check_accepted(campaign.accepted, tolerance)
     free = Prior([p for p in whole.parameters if p.distribution != "fixed"])
     if prior is None and observer is None:
         free = _seen(free)
     theta = campaign.theta.sel(parameter=free.names)
     values = free.values(theta)
     cube = np.column_stack([p.cumulative(values[:, i]) for i, p in enumerate(free.parameters)])
-    _check_drawn(cube, free)
+    _check_drawn(cube, free, tolerance)
     chosen = choose_outputs(outputs, campaign, observer=observer, at=at)
     status = campaign.dataset["status"].values
     dims = chosen.variable.dims
@@ -297,7 +307,7 @@ class _Job:
         design = SensitivityDesign(
             prior,
             method,
-            n or SIZES.get(method, _GIVEN),
+            SIZES.get(method, _GIVEN) if n is None else n,
             groups=groups,
             second_order=second_order,
             seed=seed,
@@ -393,9 +403,20 @@ def _seen(prior: Prior) -> Prior:
     return Prior([p for p in prior.parameters if p.name not in OBSERVED])
 
 
-def _check_drawn(cube: Any, prior: Prior) -> None:
-    """Refuse parameters that are correlated, or do not follow the prior: posterior draws."""
-    if len(cube) < 100 or cube.shape[1] < 2:
+def _check_drawn(cube: Any, prior: Prior, tolerance: float) -> None:
+    """Refuse parameters that do not follow the prior, or are correlated: posterior draws.
+
+    Where some sets were rejected, the others are a little off the prior: a distance (of Kolmogorov
+    and Smirnov) of the share tolerated is let pass, beside that of chance.
+    """
+    for i, name in enumerate(prior.names):
+        gap = stats.kstest(cube[:, i], "uniform").statistic
+        if gap > tolerance + 3 / np.sqrt(len(cube)):
+            raise InputError(
+                f"{name} does not follow the prior in these runs (a distance of {gap:.2f}): "
+                "sensitivity indices need inputs that were drawn from it"
+            )
+    if cube.shape[1] < 2:
         return
     ranks = cube.argsort(axis=0).argsort(axis=0)
     matrix = np.corrcoef(ranks.T)

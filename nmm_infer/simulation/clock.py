@@ -38,6 +38,9 @@ class Clock:
         and no delay. With f the kept sampling rate it passes up to .4 f (to within .1 %) and
         stops from .6 f on (by 60 dB), so nothing above .6 f is folded below .4 f. With
         ``every=1`` there is nothing to filter.
+    margin : float
+        Time at both ends, in s, that is there for filters only: features and samples of runs
+        leave it out.
 
     Examples
     --------
@@ -52,12 +55,15 @@ class Clock:
     every: int = 4
     settle: float = 0.3
     antialias: bool = True
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        numbers = (self.start, self.stop, self.step, self.settle)
+        numbers = (self.start, self.stop, self.step, self.settle, self.margin)
         if not np.isfinite(numbers).all() or self.every != int(self.every):
             raise InputError(f"these simulation times make no sense: {self}")
         if not self.stop > self.start or self.step <= 0 or self.settle < 0 or self.every < 1:
+            raise InputError(f"these simulation times make no sense: {self}")
+        if not 0 <= self.margin < (self.stop - self.start) / 2:
             raise InputError(f"these simulation times make no sense: {self}")
 
     @property
@@ -108,6 +114,11 @@ class Clock:
     def sample_times(self) -> NDArray[np.float64]:
         """Times of the kept samples, in s."""
         return np.asarray(self.start + np.arange(self.n_samples) * (self.step * self.every))
+
+    @property
+    def attrs(self) -> dict[str, str | float]:
+        """Unit of the times, and the margin where there is one, for a coordinate."""
+        return {"units": "s"} | ({"margin": self.margin} if self.margin else {})
 
     @property
     def step_times(self) -> NDArray[np.float64]:
