@@ -315,9 +315,8 @@ def _infer(study: Study, observation: Observation, observer: Observer, store: An
     gain = ridge.log_prob(fresh_view.theta, fresh_view) - ridge.prior_.log_prob(fresh_view.theta)
     calibration["ridge_log_density_gain"] = ("simulation", gain)
 
-    posterior = estimator.posterior(sequences, n_draws=budget.draws, seed=study.seed)[0].rename(
-        draw="simulation"
-    )
+    posterior = estimator.posterior(sequences, n_draws=budget.draws, seed=study.seed)
+    posterior = posterior[0].drop_vars("simulation").rename(draw="simulation")
     draws = {
         "posterior": posterior,
         "prior": estimator.prior_.sample(budget.draws, seed=study.seed, stream="prior/shown"),

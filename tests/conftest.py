@@ -199,6 +199,7 @@ class ToyObserver:
         self.covariance = np.linalg.inv(np.eye(3) + self.mixing.T @ self.mixing / self.sigma**2)
 
     def view(self, campaign: Any, stream: str = "training") -> Any:
+        campaign = campaign.select(campaign.valid)
         return ToyView(self, campaign.theta, stream, campaign.accepted)
 
     def mean(self, x: np.ndarray) -> np.ndarray:

@@ -246,8 +246,9 @@ def test_what_is_not_finite_is_refused(
 
     data = campaign.dataset.copy(deep=True)
     data["potential"][7] = np.nan  # and yet it is said to have ended well
-    with pytest.raises(InputError, match=r"1 runs .* not finite"):
-        _make(kind).fit(Campaign(data), observer, task.prior)
+    if kind != "prior_mean":  # which looks at no run
+        with pytest.raises(InputError, match=r"1 runs .* not finite"):
+            _make(kind).fit(Campaign(data), observer, task.prior)
     data = campaign.dataset.copy(deep=True)
     data["theta"][7, data["parameter"].values.tolist().index("A")] = np.nan
     with pytest.raises(InputError, match="have a A that is not finite"):

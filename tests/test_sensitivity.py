@@ -553,6 +553,27 @@ def test_runs_that_were_not_drawn_from_the_prior_are_refused() -> None:
         analyse(campaign.select(slice(0, 20)), ["peak"], prior=Toy.prior)
 
 
+def test_indices_that_are_no_shares_are_told() -> None:
+    def spikes(theta: xr.DataArray) -> np.ndarray:  # a few runs are all of the variance
+        u = (theta.values / np.pi + 1) / 2
+        size = np.where((u > 0.9).any(axis=1), 1e3, u[:, 0])
+        return size * np.where(u[:, 1] > 0.9, 1.0, 0.01)
+
+    told = []
+    for seed in range(20):
+        found = survey(spikes, ANGLES, n=64, resamples=20, seed=seed)
+        beyond = [
+            (found[name] - found[f"{name}_conf"] > 1.05)
+            | (found[name] + found[f"{name}_conf"] < -0.05)
+            for name in ("ST", "S1")
+        ]
+        told.append("no share" in found.attrs["notes"])
+        assert told[-1] == any(part.any() for part in beyond)
+    assert any(told)
+    assert not all(told)
+    assert survey(ishigami, ANGLES, n=1024).attrs["notes"] == "{}"
+
+
 def test_nothing_is_left_of_the_runs() -> None:
     with pytest.raises(InputError, match="256 of 256 blocks are lost"):
         survey(lambda theta: np.full(len(theta), np.nan), ANGLES, n=256, tolerance=1.0)

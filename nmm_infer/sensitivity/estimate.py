@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,8 @@ _BYTES, _RUNS = 2**28, 2**14
 #: Standard deviations of samples below this share of the largest over time are rounding, and what
 #: the filter leaks ahead of an event.
 _FLAT = 1e-3
+#: Indices that are shares of variance, and how far beyond 0 to 1 chance may take an interval's end.
+_SHARES, _SLACK = ("ST", "S1", "shapley"), 0.05
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,21 @@ def _one(
             if not method.prefixes:
                 value[~good] = np.nan
             found.indices[name] = value
+    notes = []
     if not method.prefixes and not good.all():
-        found.note = "curves lost of " + ", ".join(np.array(inputs.names)[~good])
+        notes.append("curves lost of " + ", ".join(np.array(inputs.names)[~good]))
+    if any(_impossible(found.indices, name) for name in _SHARES):
+        notes.append("an index is no share, by more than its interval: n is too small")
+    found.note = "; ".join(notes)
     return found
+
+
+def _impossible(indices: Mapping[str, NDArray[np.float64]], name: str) -> bool:
+    """Return whether a share of variance lies well outside of 0 to 1, whatever its interval."""
+    if name not in indices or f"{name}_conf" not in indices:
+        return False
+    value, half = indices[name], indices[f"{name}_conf"]
+    return bool(((value - half > 1 + _SLACK) | (value + half < -_SLACK)).any())
 
 
 def _dataset(
