@@ -57,12 +57,12 @@ def schedule(runs: int, steps: int) -> dict[str, TrainingSettings]:
     """Schedules of a posterior: so many steps of encoder and flow together.
 
     Three quarters as many for the encoder before, and two and a half times as many, at twice the
-    batch, for the flow alone after. Few runs are read more often, at most 150 times.
+    batch, for the flow alone after. Few runs are read more often, at most 60 times.
     """
     batch = 64 if runs < 3000 else 256
 
     def stage(share: float, batch: int, rate: float) -> TrainingSettings:
-        epochs = int(np.clip(round(share * steps * batch / runs), 2, 150))
+        epochs = int(np.clip(round(share * steps * batch / runs), 2, 60))
         return TrainingSettings(
             epochs=epochs, patience=max(8, epochs // 5), batch_size=batch, learning_rate=rate
         )

@@ -16,7 +16,7 @@ is given C_1 to C_4 exactly.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -173,16 +173,20 @@ def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
         "units agree, narrow prior": narrow,
     }
 
+    @cache
+    def runs_of(name: str, n: int, stream: str) -> Any:  # 59 trials take a while
+        return campaign(studies[name], n, stream)
+
     def answer(name: str, noise: str) -> dict[str, Any]:
         study = studies[name]
         if noise == "paper":
             own = column_observer(study)
         else:
             own = column_observer(study, levels(study, ("white",), (20.0,)))
-        training = campaign(study, scale["training"], "training")
+        training = runs_of(name, scale["training"], "training")
         estimator = FAMILIES[scale["posterior"]](**schedule(scale["training"], scale["steps"]))
         estimator.fit(training, own, _free(study), seed=seed)
-        fresh = own.view(campaign(study, scale["fresh"], "calibration"), "calibration")
+        fresh = own.view(runs_of(name, scale["fresh"], "calibration"), "calibration")
         found = calibrate(estimator, fresh, seed=seed)
         told: dict[str, Any] = {}
         if noise != "paper":  # what any estimator could have, from derivatives of the model
