@@ -15,11 +15,8 @@ they look like any of the models?
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +24,14 @@ import matplotlib.pyplot as plt
 import mne
 import numpy as np
 import xarray as xr
+from scipy import stats
 
-from nmm_infer._progress import show_progress
+from experiments.scales import Cells, main
 from nmm_infer.anatomy import template_head
 from nmm_infer.anatomy.patch import patch_head
 from nmm_infer.campaign import Campaign, PriorDesign, run
 from nmm_infer.diagnostics import logistic_baseline, reliability, resemblance
-from nmm_infer.inference import JoinedView, ModelComparison, versions
+from nmm_infer.inference import JoinedView, ModelComparison
 from nmm_infer.observation import Observer, Sequences, noise_from_level
 from nmm_infer.report.figures import style
 from nmm_infer.runs import build_task
@@ -76,26 +74,15 @@ PRIORS: dict[str, dict[str, Any]] = {
 DRIVES = {"wendling": uniform(60.0, 120.0, "Wendling et al. 2002: 90 /s, a third to both sides")}
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much is computed."""
-
-    training: int
-    fresh: int
-    foreign: int
-    encoder: EncoderSettings
-    schedule: TrainingSettings
-
-
-SCALES = {
-    "smoke": Scale(
-        200, 100, 2, EncoderSettings(backbone="mlp", width=16),
-        TrainingSettings(epochs=3, batch_size=64, learning_rate=3e-3),
-    ),
-    "cpu": Scale(
-        4000, 2000, 10, EncoderSettings(),
-        TrainingSettings(epochs=15, batch_size=128, learning_rate=2e-3),
-    ),
+SCALES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "training": 200, "fresh": 100, "foreign": 2, "encoder": {"backbone": "mlp", "width": 16},
+        "schedule": {"epochs": 3, "batch_size": 64, "learning_rate": 3e-3},
+    },
+    "cpu": {
+        "training": 4000, "fresh": 2000, "foreign": 10, "encoder": {},
+        "schedule": {"epochs": 15, "batch_size": 128, "learning_rate": 2e-3},
+    },
 }  # fmt: skip
 
 
@@ -150,22 +137,19 @@ def observer(kind: str, seed: int) -> Observer:
     return Observer(head, noise, protocol, info, seed=seed)
 
 
-def measure_kind(kind: str, scale: Scale, seed: int) -> dict[str, Any]:
+def measure_kind(kind: str, scale: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train, calibrate and test one comparison."""
     seen_by = observer(kind, seed)
-    training = {m: simulate(kind, m, "training", scale.training, seed) for m in NAMES}
-    comparison = ModelComparison(scale.encoder, scale.schedule).fit(training, seen_by, seed=seed)
-    views = {}
-    for model in NAMES:
-        campaign = simulate(kind, model, "test", scale.fresh, seed)
-        views[model] = seen_by.view(campaign.select(campaign.valid), f"test/{model}")
+    training = {m: simulate(kind, m, "training", scale["training"], seed) for m in NAMES}
+    comparison = ModelComparison(
+        EncoderSettings(**scale["encoder"]), TrainingSettings(**scale["schedule"])
+    ).fit(training, seen_by, seed=seed)
+    views = {
+        m: seen_by.view(simulate(kind, m, "test", scale["fresh"], seed), f"test/{m}") for m in NAMES
+    }
     fresh = JoinedView(views, seed=seed)
     learned = JoinedView(
-        {
-            model: seen_by.view(campaign.select(campaign.valid), f"training/{model}")
-            for model, campaign in training.items()
-        },
-        seed=seed,
+        {m: seen_by.view(runs, f"training/{m}") for m, runs in training.items()}, seed=seed
     )
     baseline = logistic_baseline(learned, fresh, logarithmic=kind == "spontaneous")
     seen = fresh.sequences()
@@ -174,7 +158,7 @@ def measure_kind(kind: str, scale: Scale, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - begin
     found = reliability(probabilities, fresh.truth, baseline=baseline, seed=seed)
     linear = reliability(baseline, fresh.truth, seed=seed)
-    rhythm = seen_by.view(fast_rhythm(kind, scale.foreign, seed), "foreign").sequences()
+    rhythm = seen_by.view(fast_rhythm(kind, scale["foreign"], seed), "foreign").sequences()
     return {
         "prior": {m: study(kind, m, seed).build_prior().to_dict() for m in NAMES},
         "runs": comparison.training_["runs"],
@@ -186,8 +170,8 @@ def measure_kind(kind: str, scale: Scale, seed: int) -> dict[str, Any]:
         "comparison": told(found),
         "logistic": told(linear),
         "unlike_all": {
-            "of the models": flagged(comparison, seen, scale.foreign),
-            f"a rhythm of {RHYTHM:g} Hz": flagged(comparison, rhythm, scale.foreign),
+            "of the models": flagged(comparison, seen, scale["foreign"]),
+            f"a rhythm of {RHYTHM:g} Hz": flagged(comparison, rhythm, scale["foreign"]),
         },
     }
 
@@ -198,10 +182,9 @@ def flagged(comparison: ModelComparison, seen: Sequences, n: int) -> dict[str, f
         bool(resemblance(comparison, Sequences(seen.values[k : k + 1], seen.region[:1]))["none"])
         for k in range(min(n, len(seen)))
     ]
-    n, p, z = len(none), float(np.mean(none)), 1.96
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return {"share": p, "low": centre - half, "high": centre + half, "n": n}
+    found = stats.binomtest(sum(none), len(none))
+    low, high = found.proportion_ci(method="wilson")
+    return {"share": found.statistic, "low": low, "high": high, "n": len(none)}
 
 
 def told(found: xr.Dataset) -> dict[str, Any]:
@@ -229,28 +212,14 @@ def told(found: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def measure(scale: str, seed: int) -> dict[str, Any]:
-    """Run everything and return a JSON-ready record."""
-    chosen = SCALES[scale]
-    begin = time.perf_counter()
-    kinds = {kind: measure_kind(kind, chosen, seed) for kind in NOISE}
-    budget = {
-        "training": chosen.training,
-        "fresh": chosen.fresh,
-        "encoder": chosen.encoder.model_dump(),
-        "schedule": chosen.schedule.model_dump(),
-    }
-    return {
-        "command": f"python -m experiments.model_comparison --scale {scale}",
-        "scale": scale,
-        "seed": seed,
-        "budget": budget,
-        "versions": versions(),
-        "cores": os.cpu_count(),
-        "models": list(NAMES),
-        "kinds": kinds,
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
+def measure(scale: dict[str, Any], seed: int, cells: Cells) -> dict[str, Any]:
+    """Run everything that is not there yet."""
+    kinds = {}
+    for kind in NOISE:
+        found = cells.find(kind, partial(measure_kind, kind, scale, seed))
+        if found is not None:
+            kinds[kind] = found
+    return {"budget": scale, "models": list(NAMES), "kinds": kinds}
 
 
 def table(record: dict[str, Any]) -> str:
@@ -316,28 +285,5 @@ def draw(record: dict[str, Any], path: Path) -> None:
         plt.close(figure)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--scale", choices=SCALES, default="smoke", help="how much is computed")
-    parser.add_argument("--output", type=Path, help="results file to write")
-    parser.add_argument("--figure", type=Path, help="figure to write")
-    parser.add_argument("--table", type=Path, help="results file to print as Markdown")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    if arguments.table:
-        record = json.loads(arguments.table.read_text())
-    else:
-        with show_progress():
-            record = measure(arguments.scale, arguments.seed)
-    if arguments.output and not arguments.table:
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n")
-    if arguments.figure:
-        draw(record, arguments.figure)
-    print(table(record))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, "model_comparison", SCALES, measure, table, draw)

@@ -16,6 +16,7 @@ from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import binary_calibration_error
 
 from experiments import model_comparison
+from experiments.scales import Cells
 from nmm_infer import _random
 from nmm_infer.campaign import Campaign
 from nmm_infer.diagnostics import logistic_baseline, reliability, resemblance
@@ -383,7 +384,8 @@ def test_bad_questions_are_refused(comparison: ModelComparison) -> None:
 
 @pytest.mark.slow
 def test_the_experiment_runs_at_smoke_scale(tmp_path: Path) -> None:
-    record = json.loads(json.dumps(model_comparison.measure("smoke", 0)))
+    cells = Cells(tmp_path / "cells")
+    record = model_comparison.measure(model_comparison.SCALES["smoke"], 0, cells)
     assert list(record["kinds"]) == ["spontaneous", "evoked"]
     for part in record["kinds"].values():
         assert sum(part["runs"].values()) + sum(part["failed_runs"].values()) == 600

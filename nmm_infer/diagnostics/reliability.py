@@ -285,9 +285,9 @@ def _ece(place: NDArray[Any], p: Array, own: NDArray[np.bool_], bins: int) -> Ar
 
 
 def _wilson(share: Array, n: NDArray[np.int64]) -> Array:
-    """95 % interval of a share (Wilson 1927), shape (..., 2)."""
-    z = float(stats.norm.ppf(0.975))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return np.stack([centre - half, centre + half], axis=-1)
+    """95 % interval of a share (Wilson 1927), shape (..., 2); NaN where nothing was counted."""
+    bounds = np.full((*share.shape, 2), np.nan)
+    for place in zip(*np.nonzero(n), strict=True):
+        found = stats.binomtest(round(share[place] * n[place]), int(n[place]))
+        bounds[place] = found.proportion_ci(method="wilson")
+    return bounds
