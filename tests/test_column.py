@@ -288,8 +288,11 @@ def test_every_preset_simulates(name: str) -> None:
     if study.column.trials > 1:
         study = study.replace(column={"trials": 2})
     campaign = simulate_column(study, 8, "training")
-    assert len(campaign.valid) >= 8
     assert campaign.dataset["potential"].dims == ("simulation", "region", "time")
+    responses = campaign.select(campaign.valid).dataset["potential"].values
+    assert np.isfinite(responses).all()
+    assert (np.ptp(responses, axis=-1) > 1e-3).all()  # mV: every column answers
+    assert np.isnan(campaign.dataset["potential"].values).any() == (campaign.accepted < 1)
     assert campaign.dataset.coords["region"].values.tolist() == ["caudalmiddlefrontal-lh"]
 
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from nmm_infer.inference.base import Estimator, PosteriorMixin
+from nmm_infer.inference.network import part
 from nmm_infer.networks import Standardise
 from nmm_infer.observation import View
 from nmm_infer.settings import SHARD
@@ -97,9 +98,6 @@ class RidgeGaussian(Estimator, PosteriorMixin):
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         self._build()
-        prefix = "standardise."
-        self.standardise_.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        )
-        for name in ("coefficients", "intercept", "covariance"):
-            setattr(self, f"{name}_", weights[f"linear.{name}"].numpy())
+        self.standardise_.load_state_dict(part(weights, "standardise."))
+        for name, value in part(weights, "linear.").items():
+            setattr(self, f"{name}_", value.numpy())
