@@ -141,6 +141,8 @@ def main(
         with show_progress():
             cells = Cells(folder, arguments.minutes)
             record = measure(scales[arguments.scale], arguments.seed, cells)
+        if cells.missing and not any(cells.folder.glob("*.json")):
+            parser.exit(1, f"no part was begun within {arguments.minutes:g} minutes\n")
         record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
         record["missing"] = cells.missing
     if arguments.output:
