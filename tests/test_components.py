@@ -152,7 +152,8 @@ def test_levels_have_the_ratio_that_they_name(
 
 def test_conditions_are_drawn_told_and_used(patch: Head, info: mne.Info, columns: Campaign) -> None:
     levels = levels_for(_kinds(info), 1e-14, (-20.0, 0.0, 20.0), PROTOCOL.n_steps)
-    assert levels.context_names == ("snr", "kind=white", "kind=pink", "kind=jitter")
+    told = tuple(f"level={snr:g}" for snr in levels.snrs)
+    assert levels.context_names == ("snr", "kind=white", "kind=pink", "kind=jitter", *told)
     observer = Observer(patch, levels, PROTOCOL, info, seed=2)
     assert observer.context_names == levels.context_names
     view = observer.view(columns)
@@ -161,9 +162,11 @@ def test_conditions_are_drawn_told_and_used(patch: Head, info: mne.Info, columns
     assert stats.chisquare(counts).pvalue > 1e-3
     assert (view.conditions(1)[0] != kind).any()
     sequences = view.sequences(0)
-    assert sequences.flat.shape == (300, 81 + 4)
+    assert sequences.flat.shape == (300, 81 + 7)
     np.testing.assert_allclose(sequences.context[:, 0], (levels.snrs[level] - 0.0) / 20)
-    np.testing.assert_array_equal(sequences.context[:, 1:].argmax(axis=1), kind)
+    np.testing.assert_array_equal(sequences.context[:, 1:4].argmax(axis=1), kind)
+    np.testing.assert_array_equal(sequences.context[:, 4:].argmax(axis=1), level)
+    np.testing.assert_array_equal(sequences.context[:, 1:].sum(axis=1), 2.0)
     clean = view.clean_sequences(0).values[..., 0]
     base = Observer(patch, levels.kinds["white"].noise, PROTOCOL, info).view(columns)
     unit = base.clean_sequences().values[..., 0]

@@ -121,9 +121,16 @@ class NoiseLevels:
 
     @property
     def context_names(self) -> tuple[str, ...]:
-        """What an estimator is told: the SNR, and which kind it is where there are several."""
-        names = tuple(self.kinds)
-        return ("snr", *(f"kind={n}" for n in names if len(names) > 1))
+        """What an estimator is told: the SNR, and which kind and level where there are several.
+
+        A network that is told the level as one number only has a small bias at each of them.
+        """
+        kinds, snrs = tuple(self.kinds), tuple(self.snrs)
+        return (
+            "snr",
+            *(f"kind={name}" for name in kinds if len(kinds) > 1),
+            *(f"level={snr:g}" for snr in snrs if len(snrs) > 1),
+        )
 
     def only(self, kind: str | None = None, snr: float | None = None) -> NoiseLevels:
         """Return these levels of one kind, or this level of all kinds; the context stays alike."""
@@ -152,6 +159,8 @@ class NoiseLevels:
         columns: list[Any] = [(self.snrs[level] - self.reference) / _DB]
         if len(self.kinds) > 1:
             columns += [(kind == k).astype(float) for k in range(len(self.kinds))]
+        if len(self.levels) > 1:
+            columns += [(level == k).astype(float) for k in range(len(self.levels))]
         return np.stack(columns, axis=1).astype(np.float32)
 
 
