@@ -53,8 +53,8 @@ def evoked_features(
     area and centroid are of the samples themselves.
 
     Finite input gives finite features; those of a series with a number that is not finite are NaN.
-    Of a constant series all peaks, areas and widths are zero,
-    and all latencies are that of the first sample after the event.
+    Of a constant series all peaks, areas and widths are zero, and all latencies are that of the
+    first sample after the event.
 
     Parameters
     ----------

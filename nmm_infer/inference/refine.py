@@ -36,8 +36,7 @@ MIN_ESS = 100
 #: Means of walkers and of importance sampling that lie further apart, in posterior standard
 #: deviations and beyond four standard errors, contradict each other.
 _MAX_SHIFT = 0.15
-#: Walkers are many and move little: a likelihood of thousands of columns at a time costs half as
-#: much each as one of hundreds.
+#: Walkers are many and move little: likelihoods of thousands of columns at a time cost less each.
 _WALKERS = 2500
 #: Moves of a walker in each round of moves, fit of the proposal and weighting; rounds at most, and
 #: the share of effective draws that ends them.

@@ -121,10 +121,7 @@ class NoiseLevels:
 
     @property
     def context_names(self) -> tuple[str, ...]:
-        """What an estimator is told: the SNR, and which kind and level where there are several.
-
-        A network that is told the level as one number only has a small bias at each of them.
-        """
+        """What an estimator is told: the SNR, and which kind and level where there are several."""
         kinds, snrs = tuple(self.kinds), tuple(self.snrs)
         return (
             "snr",
