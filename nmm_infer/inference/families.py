@@ -27,15 +27,16 @@ DENSITY = TrainingSettings(epochs=8, batch_size=256, learning_rate=4e-3)
 FINISHING = TrainingSettings(epochs=30, batch_size=512, learning_rate=4e-3)
 
 
-def _baseline(
-    make: Callable[[], Estimator],
-    *,
-    encoder: EncoderSettings | None = None,
-    density: DensitySettings | None = None,
-    training: TrainingSettings | None = None,
-    pretraining: TrainingSettings | None = None,
-    finishing: TrainingSettings | None = None,
-) -> Estimator:
+def _check_unread(settings: Mapping[str, Any]) -> None:
+    """Refuse names that no family has: what a family does not read may be given to it."""
+    names = ("encoder", "density", "training", "pretraining", "finishing")
+    for name in settings:
+        if name not in names:
+            raise TypeError(f"no setting {name!r} of a family; there are {', '.join(names)}")
+
+
+def _baseline(make: Callable[[], Estimator], **unread: Any) -> Estimator:
+    _check_unread(unread)
     return make()
 
 
@@ -48,11 +49,10 @@ def _regressor(
     backbone: str,
     *,
     encoder: EncoderSettings | None = None,
-    density: DensitySettings | None = None,
     training: TrainingSettings | None = None,
-    pretraining: TrainingSettings | None = None,
-    finishing: TrainingSettings | None = None,
+    **unread: Any,
 ) -> Estimator:
+    _check_unread(unread)
     return Regressor(_encoder(encoder, backbone, "sequence"), training or REGRESSION)
 
 

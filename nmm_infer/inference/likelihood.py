@@ -142,15 +142,13 @@ class GaussianLikelihood:
         """
         values = np.asarray(values, dtype=float)
         shape = (self.n_steps, self.n_components)
-        if values.shape[-2:] != shape and values.shape[-1:] != (shape[0] * shape[1],):
-            raise InputError(
-                f"whiten: observations are (..., {shape[0]}, {shape[1]}), got an array "
-                f"{values.shape}"
-            )
-        if values.shape[-1] == self.n_steps * self.n_components and (
-            values.ndim < 2 or values.shape[-2:] != (self.n_steps, self.n_components)
-        ):
-            values = values.reshape(*values.shape[:-1], self.n_steps, self.n_components)
+        if values.shape[-2:] != shape:
+            if values.shape[-1:] != (shape[0] * shape[1],):
+                raise InputError(
+                    f"whiten: observations are (..., {shape[0]}, {shape[1]}), got an array "
+                    f"{values.shape}"
+                )
+            values = values.reshape(*values.shape[:-1], *shape)
         whitened = np.swapaxes(values, -1, -2) @ self._whitener.T
         return np.asarray(whitened.reshape(*whitened.shape[:-2], self.size))
 
