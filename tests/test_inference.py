@@ -288,8 +288,8 @@ def test_saving_leaves_what_others_wrote(toy: ToyObserver, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["ridge", "mlp", "npe_mlp", "ensemble"])
 def test_settings_that_no_family_has(kind: str) -> None:
-    with pytest.raises(TypeError, match="trainning"):
-        FAMILIES[kind](trainning=3)
+    with pytest.raises(TypeError, match="practice"):
+        FAMILIES[kind](practice=3)
 
 
 def test_an_mne_object_is_asked_about_directly(
