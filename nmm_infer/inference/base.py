@@ -49,6 +49,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
+def check_fitted(estimator: Any) -> None:
+    """Raise an InputError where an estimator has no prior yet."""
+    if not hasattr(estimator, "prior_"):
+        name = type(estimator).__name__
+        raise InputError(f"this {name} has not been fitted yet: call fit() first")
+
+
 class Estimator(ABC):
     """Learns the parameters of a prior from a campaign, as an observer sees it.
 
@@ -178,12 +185,6 @@ class Estimator(ABC):
     def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Take weights; ``prior_`` and ``protocol_`` are set already."""
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "prior_"):
-            raise InputError(
-                f"this {type(self).__name__} has not been fitted yet: call fit() first"
-            )
-
     @property
     def n_context(self) -> int:
         """Numbers that are known of each observation beside its values."""
@@ -203,7 +204,7 @@ class Estimator(ABC):
             If the sequences are not those of the estimator's protocol, lack its context, or are not
             finite.
         """
-        self._check_fitted()
+        check_fitted(self)
         x, steps, components = sequences.flat, self.protocol_.n_steps, self.protocol_.n_components
         if x.shape[1] != steps * components + self.n_context:
             raise InputError(
@@ -223,7 +224,7 @@ class Estimator(ABC):
         events: str | None = None,
     ) -> Sequences:
         """Turn whatever may be asked about into the sequences that the estimator reads."""
-        self._check_fitted()
+        check_fitted(self)
         return read_asked(
             x, self.protocol_, self.training_["channels"], "estimator", forward=forward,
             events=events,
@@ -231,7 +232,7 @@ class Estimator(ABC):
 
     def save(self, folder: str | Path) -> Path:
         """Write the estimator: ``estimator.json`` and ``weights.safetensors``, no pickle."""
-        self._check_fitted()
+        check_fitted(self)
         settings, weights = self._state()
         description = {
             "class": self.name,

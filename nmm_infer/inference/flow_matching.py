@@ -11,6 +11,7 @@ from sbi.inference.posteriors import VectorFieldPosterior
 from sbi.neural_nets import posterior_flow_nn
 from torch import Tensor, nn
 
+from nmm_infer.inference.base import check_fitted
 from nmm_infer.inference.posterior import PosteriorEstimator
 from nmm_infer.networks import Embedding
 from nmm_infer.networks.threads import one_thread
@@ -79,7 +80,7 @@ class FlowMatching(PosteriorEstimator):
 
         Its ``x`` is what the vector field is told of an observation, ``net_.embedding(x)``.
         """
-        self._check_fitted()
+        check_fitted(self)
         return self._solver(_DENSITIES)
 
     def _solver(self, tolerance: float) -> VectorFieldPosterior:

@@ -13,7 +13,7 @@ from sbi.inference.posteriors import DirectPosterior
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
-from nmm_infer.inference.base import PosteriorMixin
+from nmm_infer.inference.base import PosteriorMixin, check_fitted
 from nmm_infer.inference.network import NetworkEstimator, part
 from nmm_infer.inference.regressor import Regressor
 from nmm_infer.networks import Embedding
@@ -105,7 +105,7 @@ class PosteriorEstimator(NetworkEstimator, PosteriorMixin):
 
         Its ``x`` is what the encoder reads: sequence and context, or named features.
         """
-        self._check_fitted()
+        check_fitted(self)
         return DirectPosterior(self.net_, self.prior_.to_torch(), enable_transform=False)
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from nmm_infer.inference._proposal import (
     effective_sample_size,
     smoothed_weights,
 )
-from nmm_infer.inference.base import PosteriorMixin
+from nmm_infer.inference.base import PosteriorMixin, check_fitted
 from nmm_infer.inference.least_squares import fit_many
 from nmm_infer.observation import Sequences
 from nmm_infer.parameters import Prior
@@ -293,7 +293,7 @@ class Refined(PosteriorMixin):
         *,
         n_draws: int = 10_000,
     ) -> None:
-        getattr(estimator, "_check_fitted", lambda: None)()
+        check_fitted(estimator)
         self.estimator, self.n_draws = estimator, n_draws
         self._likelihood = likelihood
         self.prior_ = estimator.prior_
