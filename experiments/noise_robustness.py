@@ -14,6 +14,7 @@ estimators are trained once over all kinds and levels, and told which, with seve
 ensemble is one of three seeds); two of them also at single levels.
 
 A cell is one fit. Finished cells are kept in ``--cells``, and an interrupted command goes on there.
+The same command, started twice, shares the cells: one more run then writes the whole file.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from benchmarks.machine import describe
 from nmm_infer._progress import show_progress
@@ -68,6 +70,8 @@ def provenance(name: str, scale: str, seed: int) -> dict[str, Any]:
 class Cells:
     """Parts of an experiment that are kept as soon as they are done.
 
+    Several processes may share a folder: each cell is computed by one of them.
+
     Parameters
     ----------
     folder : path
@@ -83,13 +87,17 @@ class Cells:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a cell, computed now or earlier."""
+        """Return a cell, computed now or earlier, here or by another process."""
+        return self._get(name, compute, wait=True)
+
+    def _get(self, name: str, compute: Callable[[], dict[str, Any]], wait: bool) -> dict[str, Any]:
         path = self.folder / f"{name}.json"
         if not path.exists():
-            record = plain(compute())
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            aside.write_text(json.dumps(record))
-            os.replace(aside, path)
+            with FileLock(path.with_suffix(".lock"), blocking=wait):
+                if not path.exists():
+                    aside = path.with_suffix(".tmp")
+                    aside.write_text(json.dumps(plain(compute())))
+                    os.replace(aside, path)
         return json.loads(path.read_text())
 
     @property
@@ -98,11 +106,15 @@ class Cells:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def find(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Return a cell as :meth:`get` does, or None where there is no time left to begin it."""
-        if self.late and not (self.folder / f"{name}.json").exists():
-            self.missing.append(name)
-            return None
-        return self.get(name, compute)
+        """Return a cell as :meth:`get` does.
+
+        None where there is no time left to begin it, or where another process is at it.
+        """
+        if not self.late or (self.folder / f"{name}.json").exists():
+            with suppress(Timeout):
+                return self._get(name, compute, wait=False)
+        self.missing.append(name)
+        return None
 
 
 def main(
@@ -142,7 +154,7 @@ def main(
             cells = Cells(folder, arguments.minutes)
             record = measure(scales[arguments.scale], arguments.seed, cells)
         if cells.missing and not any(cells.folder.glob("*.json")):
-            parser.exit(1, f"no part was begun within {arguments.minutes:g} minutes\n")
+            parser.exit(1, "no part is there yet, and there was no time to begin one\n")
         record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
         record["missing"] = cells.missing
     if arguments.output:

@@ -41,3 +41,17 @@ def test_a_cell_is_kept_and_late_ones_are_named(tmp_path: Path) -> None:
     late = Cells(tmp_path, minutes=0)
     assert late.find("a", compute) is not None
     assert late.find("b", compute) is None and late.missing == ["b"] and len(calls) == 1
+
+
+def test_processes_share_cells(tmp_path: Path) -> None:
+    """What another process computes now is named as missing; once done, it is read."""
+    here = Cells(tmp_path)
+
+    def meanwhile() -> dict:
+        there = Cells(tmp_path)
+        assert there.find("a", dict) is None and there.missing == ["a"]
+        assert there.find("b", lambda: {"x": 2}) == {"x": 2}
+        return {"x": 1}
+
+    assert here.find("a", meanwhile) == {"x": 1} and here.missing == []
+    assert here.find("b", dict) == {"x": 2}
