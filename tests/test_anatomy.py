@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -347,10 +346,11 @@ def _eeg_copy(info: mne.Info) -> mne.Info:
 # Cache
 
 
-def test_cache_hit_is_identical_and_fast(head: Head, info: mne.Info, cache: Path) -> None:
-    start = time.perf_counter()
+def test_a_cache_hit_is_identical_and_computes_nothing(
+    head: Head, info: mne.Info, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(mne, "make_forward_solution")
     again = template_head(info, cache_dir=cache)
-    assert time.perf_counter() - start < 2.0
     np.testing.assert_array_equal(again.leadfield, head.leadfield)
     np.testing.assert_array_equal(again.forward["sol"]["data"], head.forward["sol"]["data"])
     np.testing.assert_array_equal(again.areas, head.areas)
