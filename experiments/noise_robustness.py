@@ -75,7 +75,7 @@ SCALES = {
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
-        "epochs": {"regression": 5, "pretraining": 2, "density": 2, "finishing": 10},
+        "epochs": {"regression": 5, "pretraining": 2, "density": 2, "finishing": 20},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {

@@ -18,7 +18,9 @@ from nmm_infer.diagnostics import calibrate
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
     Conformal,
+    ConformalMixin,
     Ensemble,
+    Estimator,
     FlowMatching,
     GradientBoosting,
     NearestNeighbour,
@@ -131,6 +133,67 @@ def test_draws_are_residuals_put_in_place_and_the_density_is_their_gaussian() ->
         expected = stats.multivariate_normal(centre, covariance).logpdf(z[i])
         got = calibrated.log_prob(z[i : i + 1], mean[i : i + 1], scale[i : i + 1])
         assert got[0] == pytest.approx(expected, abs=1e-4)  # the ridge on the covariance
+
+
+class OneSpread(Estimator, ConformalMixin):
+    """Predicts what it sees, with one spread at two levels of noise that differ threefold."""
+
+    def __init__(self) -> None:
+        self.prior_ = TOY_PRIOR.select(TOY_PRIOR.names[:1])
+        self.training_ = {"context": ["snr", "level=0", "level=10"]}
+
+    def _moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return x[:, :1].astype(float), np.ones((len(x), 1))
+
+    _fit = _state = _restore = _load_weights = None
+
+
+class TwoLevels:
+    """Each run has one of two levels of noise, drawn anew in every epoch."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.seed, self.z = seed, np.random.default_rng(seed).standard_normal((n, 1), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def sequences(self, epoch: int = 0) -> Sequences:
+        rng = np.random.default_rng([self.seed, epoch])
+        level = rng.integers(2, size=len(self))
+        x = self.z + np.where(level, 0.3, 0.9)[:, None] * rng.standard_normal(self.z.shape)
+        context = np.stack([level - 0.5, level == 0, level == 1], axis=1)
+        return Sequences(x[..., None], np.zeros(len(self), int), context.astype(np.float32))
+
+
+def test_intervals_hold_at_each_level_of_noise() -> None:
+    estimator, held_out, fresh = OneSpread(), TwoLevels(4000, 0), TwoLevels(20_000, 1)
+    with pytest.raises(InputError, match="never calibrated"):
+        _ = estimator.conformal_
+    estimator._calibrate(held_out, held_out.z)  # type: ignore[arg-type]
+    # Half of the runs have a level at first, half of the others at the second look.
+    assert [len(c.residuals) for c in estimator.conformal_] == pytest.approx([3000, 3000], abs=150)
+    again = OneSpread()
+    again._take_residuals(estimator._residuals())
+    x = fresh.sequences(7).flat
+    mean, _ = again._moments(x)
+    draws = again._sample(x, 400, 0)
+    density = again._log_prob(fresh.z, x)
+    for k, spread in enumerate((0.9, 0.3)):
+        own = x[:, 2 + k] == 1
+        reach = again.conformal_[k].quantile(0.9)
+        assert reach == pytest.approx(1.645 * spread, rel=0.06)
+        inside = np.abs(fresh.z - mean)[own] <= reach
+        # 3,000 calibrate and 10,000 test: 4 standard deviations of both together.
+        assert inside.mean() == pytest.approx(0.9, abs=0.025)
+        assert (draws - mean[:, None])[own].std() == pytest.approx(spread, rel=0.06)
+        expected = stats.norm(mean, spread).logpdf(fresh.z)[own, 0]
+        np.testing.assert_allclose(density[own].mean(), expected.mean(), atol=0.02)
+
+
+def test_a_level_without_residuals_takes_all() -> None:
+    estimator, one = OneSpread(), TwoLevels(1, 3)
+    estimator._calibrate(one, one.z)  # type: ignore[arg-type]
+    assert all(len(c.residuals) for c in estimator.conformal_)
 
 
 # Point predictors

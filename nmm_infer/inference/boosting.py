@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nmm_infer import _threads
 from nmm_infer.inference.base import Estimator
-from nmm_infer.inference.conformal import Conformal, ConformalMixin, split
+from nmm_infer.inference.conformal import ConformalMixin, split
 from nmm_infer.inference.described import describe_flat
 from nmm_infer.observation import View
 from nmm_infer.settings import SHARD
@@ -90,16 +90,14 @@ class GradientBoosting(Estimator, ConformalMixin):
             )
             self.means_.append(mean)
             self.scales_.append(_reread(scale))
-        self._conformal = Conformal.of(target[held_out], *self._of_features(x[held_out]))
+        self._calibrate(view.select(held_out), target[held_out])
 
-    def _of_features(self, x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = self._features(x)
         threads: Any = {"num_threads": _n_threads(len(x))}
         mean = np.column_stack([booster.predict(x, **threads) for booster in self.means_])
         log = np.column_stack([booster.predict(x, **threads) for booster in self.scales_])
         return mean, np.maximum(np.exp(log - _LOG_NORMAL), _FLOOR)
-
-    def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self._of_features(self._features(x))
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = ("rounds", "leaves", "learning_rate", "most")

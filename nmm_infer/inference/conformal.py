@@ -3,17 +3,21 @@
 A fitted predictor gives a mean and a scale in probit space. Runs that it was not fitted on give its
 normalised residuals, (truth - mean) / scale. If a new run is exchangeable with them, the interval
 mean ± q scale holds its truth with probability level, whatever the predictor is worth, if q is the
-residuals' ceil((m + 1) level)-th smallest magnitude of m (and with at most 1 / (m + 1) more).
+residuals' ceil((m + 1) level)-th smallest magnitude of m (and with at most 1 / (m + 1) more). Where
+the predictor is told one of several levels of noise, each level has residuals of its own, and the
+probability holds at each.
 
 References
 ----------
 Lei J, G'Sell M, Rinaldo A, Tibshirani RJ, Wasserman L (2018). Distribution-free predictive
-inference for regression. J Am Stat Assoc 113:1094-1111.
+inference for regression. J Am Stat Assoc 113:1094-1111. Vovk V (2013). Conditional validity of
+inductive conformal predictors. Machine Learning 92:349-376.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,7 +31,10 @@ from nmm_infer import _random
 from nmm_infer.anatomy import Head
 from nmm_infer.errors import InputError
 from nmm_infer.inference.base import PosteriorMixin, check_level, label_interval
-from nmm_infer.observation import Observation, Recording, Sequences, View
+from nmm_infer.inference.network import part
+from nmm_infer.observation import Observation, Protocol, Recording, Sequences, View
+from nmm_infer.settings import SHARD
+from nmm_infer.training import read
 
 __all__ = ["Conformal", "ConformalMixin", "split"]
 
@@ -101,24 +108,59 @@ class ConformalMixin(PosteriorMixin):
     scale * residual with the residuals of held-out runs; its density is taken as Gaussian.
     """
 
-    _conformal: Conformal | None = None
+    protocol_: Protocol
+    training_: dict[str, Any]
+    _conformal: tuple[Conformal, ...] = ()
 
     @abstractmethod
     def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and scale in probit space, both of shape (n, parameter)."""
 
     @property
-    def conformal_(self) -> Conformal:
-        """Residuals of runs that the predictor was not fitted on."""
-        if self._conformal is None:
+    def conformal_(self) -> tuple[Conformal, ...]:
+        """Residuals of runs that the predictor was not fitted on, for each level of noise.
+
+        One for all where the predictor is told no levels.
+        """
+        if not self._conformal:
             raise InputError(
                 "this predictor is the first stage of a posterior and was never calibrated: ask "
                 "the posterior, or fit the predictor by itself"
             )
         return self._conformal
 
-    def _calibrate(self, x: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-        self._conformal = Conformal.of(target, *self._moments(x))
+    def _levels(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which level of noise each observation has, shape (n, level)."""
+        names = self.training_["context"]
+        told = x[:, x.shape[1] - len(names) :]
+        levels = told[:, [name.startswith("level=") for name in names]] > 0.5
+        return levels if levels.shape[1] else np.ones((len(x), 1), bool)
+
+    def _calibrate(self, view: View, target: NDArray[np.float32]) -> None:
+        """Take the residuals of runs that the predictor was not fitted on.
+
+        They are observed as often as there are levels of noise, and have one of these each time;
+        of a run that has a level again, the first residual counts.
+        """
+        parts: list[NDArray[np.float64]] = []
+        chosen: list[NDArray[np.bool_]] = []
+        while not parts or len(parts) < chosen[0].shape[1]:
+            x = read(view, len(parts), SHARD)
+            parts.append(Conformal.of(target, *self._moments(x)).residuals)
+            chosen.append(self._levels(x) & ~np.logical_or.reduce(chosen, axis=0))
+        residuals, levels = np.concatenate(parts), np.concatenate(chosen)
+        self._conformal = tuple(
+            Conformal(residuals[own] if own.any() else residuals) for own in levels.T
+        )
+
+    def _by_level(
+        self, x: NDArray[np.float32], answer: Callable[[Conformal, NDArray[np.int64]], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Ask the residuals of each level about the observations that have it."""
+        rows = [np.flatnonzero(own) for own in self._levels(x).T]
+        parts = [answer(c, own) for c, own in zip(self.conformal_, rows, strict=True) if len(own)]
+        order = np.concatenate(rows)
+        return np.concatenate(parts)[np.argsort(order)]
 
     def predict(
         self,
@@ -168,21 +210,23 @@ class ConformalMixin(PosteriorMixin):
         """
         flat, numbers = self._read(x, forward, events)
         mean, scale = self._moments(flat)
-        reach = self.conformal_.quantile(level) * scale
+        reach = self._by_level(flat, lambda c, own: c.quantile(level) * scale[own])
         return label_interval(self.prior_, np.stack([mean - reach, mean + reach], axis=1), numbers)
 
     def _sample(self, x: NDArray[np.float32], n_draws: int, seed: int) -> NDArray[np.float32]:
-        return self.conformal_.sample(*self._moments(x), n_draws, seed)
+        mean, scale = self._moments(x)
+        return self._by_level(x, lambda c, own: c.sample(mean[own], scale[own], n_draws, seed))
 
     def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self.conformal_.log_prob(z, *self._moments(x))
+        mean, scale = self._moments(x)
+        return self._by_level(x, lambda c, own: c.log_prob(z[own], mean[own], scale[own]))
 
     def _residuals(self) -> dict[str, torch.Tensor]:
         """Return what is to be saved of the calibration."""
-        if self._conformal is None:
-            return {}
-        return {"conformal.residuals": torch.as_tensor(self._conformal.residuals)}
+        return {
+            f"conformal.{k}": torch.as_tensor(c.residuals) for k, c in enumerate(self._conformal)
+        }
 
     def _take_residuals(self, weights: dict[str, torch.Tensor]) -> None:
-        if "conformal.residuals" in weights:
-            self._conformal = Conformal(weights["conformal.residuals"].numpy())
+        found = part(weights, "conformal.")
+        self._conformal = tuple(Conformal(found[str(k)].numpy()) for k in range(len(found)))

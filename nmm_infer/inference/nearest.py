@@ -76,7 +76,7 @@ class NearestNeighbour(Estimator, ConformalMixin):
         self.axes_ = np.ascontiguousarray(pca.components_, dtype=np.float32)
         self.scores_, self.target_ = self._scores(x[learned]), target[learned]
         self._index()
-        self._calibrate(x[held_out], target[held_out])
+        self._calibrate(view.select(held_out), target[held_out])
 
     def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         near = self.target_[self.search_.kneighbors(self._scores(x), return_distance=False)]

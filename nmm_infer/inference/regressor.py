@@ -83,8 +83,7 @@ class Regressor(NetworkEstimator, ConformalMixin):
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         learned, held_out = split(len(view))
         self._learn(view.select(learned), target[learned], seed)
-        x = read(view.select(held_out), 0, self.training.shard)
-        self._calibrate(x, target[held_out])
+        self._calibrate(view.select(held_out), target[held_out])
 
     def _learn(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         """Train the network, without calibration."""
