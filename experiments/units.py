@@ -51,7 +51,7 @@ SCALES = {
         "small": 1000, "large": 10_000, "test": 1000, "seeds": 5,
         "families_small": ["ridge", "transformer", "bilstm", "npe_mlp"],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_mlp",
-        "training": 60_000, "epochs": 120, "steps": 2000, "steps_large": 800,
+        "training": 60_000, "epochs": 120, "steps": 5000, "steps_large": 800,
         "fresh": 10_000, "draws": 256, "trials": 59, "fisher": 400,
     },
     "gpu": {
