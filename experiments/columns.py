@@ -63,9 +63,7 @@ def schedule(runs: int, steps: int) -> dict[str, TrainingSettings]:
 
     def stage(share: float, batch: int, rate: float) -> TrainingSettings:
         epochs = int(np.clip(round(share * steps * batch / runs), 2, 60))
-        return TrainingSettings(
-            epochs=epochs, patience=max(8, epochs // 5), batch_size=batch, learning_rate=rate
-        )
+        return TrainingSettings(epochs=epochs, batch_size=batch, learning_rate=rate)
 
     return {
         "pretraining": stage(0.75, batch, 3e-3),

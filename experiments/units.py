@@ -109,11 +109,7 @@ def _schedule(family: str, scale: dict[str, Any], runs: int) -> dict[str, Any]:
         return dict(schedule(runs, scale["steps_large" if large else "steps"]))
     if large:
         return {}
-    return {
-        "training": TrainingSettings(
-            epochs=scale["epochs"], patience=25, batch_size=32, learning_rate=2e-3
-        )
-    }
+    return {"training": TrainingSettings(epochs=scale["epochs"], batch_size=32, learning_rate=2e-3)}
 
 
 def products(

@@ -43,7 +43,12 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(30, ge=1, description="largest number of epochs")
-    patience: int = Field(8, ge=1, description="epochs without improvement before stopping")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="epochs without improvement before stopping; without, all are run, since a "
+        "one-cycle schedule finds its best ones at the end, and the best one is kept",
+    )
     batch_size: int = Field(256, ge=1, description="runs in one step of the optimiser")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
     validation_fraction: float = Field(

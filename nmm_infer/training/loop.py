@@ -257,9 +257,10 @@ def _fit(
             kept.folder, "best", monitor="validation", save_weights_only=True,
             enable_version_counter=False,
         ),
-        EarlyStopping("validation", patience=settings.patience),
         history,
     ]  # fmt: skip
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping("validation", patience=settings.patience))
     if resumable:
         callbacks.append(
             ModelCheckpoint(
