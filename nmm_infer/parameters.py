@@ -157,6 +157,13 @@ class Parameter:
             return np.asarray(self._magnitude.logpdf(np.abs(x)) - np.log(2))
         return np.asarray(self._magnitude.logpdf(x))
 
+    def admits(self, value: ArrayLike) -> NDArray[np.bool_]:
+        """Return which values are finite and inside of the range, but for rounding."""
+        x = np.asarray(value, dtype=float)
+        low, high = self.quantile(np.array([0.0, 1.0]))
+        rounding = 1e-6 * max(abs(low), abs(high)) if np.isfinite([low, high]).all() else 0.0
+        return np.isfinite(x) & (x >= low - rounding) & (x <= high + rounding)
+
 
 class Prior:
     """Independent named parameters, in a fixed order.
@@ -333,12 +340,28 @@ class Prior:
             [p.log_density(values[..., i]) for i, p in enumerate(self.parameters)], axis=0
         )
 
-    def to_unconstrained(self, theta: xr.DataArray | ArrayLike) -> NDArray[np.float64]:
+    def to_unconstrained(
+        self, theta: xr.DataArray | ArrayLike, *, strict: bool = False
+    ) -> NDArray[np.float64]:
         """Map parameters to probit space, where the prior is N(0, I).
 
-        Draws at the very edge of a range are kept finite (about 8 standard deviations).
+        Draws at the very edge of a range are kept finite (about 8 standard deviations), and so is
+        what lies outside of it.
+
+        Raises
+        ------
+        InputError
+            With ``strict``, if a value is not finite or lies outside of its prior.
         """
         values = self.values(theta)
+        if strict:
+            for i, parameter in enumerate(self.parameters):
+                lost = ~parameter.admits(values[..., i])
+                if lost.any():
+                    raise InputError(
+                        f"{lost.sum()} values of {parameter.name} are not finite, or outside of "
+                        f"its prior (the first is {values[..., i][lost][0]:g})"
+                    )
         u = np.stack([p.cumulative(values[..., i]) for i, p in enumerate(self.parameters)], axis=-1)
         return np.asarray(stats.norm.ppf(np.clip(u, 1e-15, 1 - 1e-15)))
 

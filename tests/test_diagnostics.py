@@ -28,6 +28,9 @@ class Given:
         self.prior_ = TOY_PRIOR
         self.covariance = toy.covariance * width**2
 
+    def flat(self, sequences: Sequences) -> np.ndarray:
+        return sequences.flat
+
     def _mean(self, x: np.ndarray) -> np.ndarray:
         return self.toy.mean(x) + self.shift * np.sqrt(np.diag(self.toy.covariance))
 

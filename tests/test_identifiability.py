@@ -98,7 +98,10 @@ def test_table_beside_an_estimator_follows_names() -> None:
     found = identifiability(LINEAR, n_draws=50)
     exact = 1 - np.diag(LINEAR.covariance)
     calibration = xr.Dataset(
-        {"contraction": ("parameter", (exact * [1.0, 0.5, 1.0])[::-1])},
+        {
+            "contraction": ("parameter", (exact * [1.0, 0.5, 1.0])[::-1]),
+            "prior_variance": ("parameter", np.ones(3)),
+        },
         coords={"parameter": LINEAR.prior.names[::-1]},
     )
     table = compare_with_posterior(found, calibration)

@@ -251,7 +251,7 @@ def test_what_is_not_finite_is_refused(
             _make(kind).fit(Campaign(data), observer, task.prior)
     data = campaign.dataset.copy(deep=True)
     data["theta"][7, data["parameter"].values.tolist().index("A")] = np.nan
-    with pytest.raises(InputError, match="have a A that is not finite"):
+    with pytest.raises(InputError, match="values of A are not finite"):
         _make(kind).fit(Campaign(data), observer, task.prior)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from conftest import TOY_PRIOR, ToyObserver, ToyView, toy_campaign
 from scipy import stats
 
@@ -31,6 +32,7 @@ from nmm_infer.inference import (
 )
 from nmm_infer.inference.described import describe_flat
 from nmm_infer.observation import EvokedProtocol, Sequences
+from nmm_infer.sensitivity import compare_with_posterior
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 
 MLP = EncoderSettings(backbone="mlp", width=16)
@@ -190,10 +192,24 @@ def test_intervals_hold_at_each_level_of_noise() -> None:
         np.testing.assert_allclose(density[own].mean(), expected.mean(), atol=0.02)
 
 
-def test_a_level_without_residuals_takes_all() -> None:
-    estimator, one = OneSpread(), TwoLevels(1, 3)
-    estimator._calibrate(one, one.z)  # type: ignore[arg-type]
-    assert all(len(c.residuals) for c in estimator.conformal_)
+def test_levels_of_which_nothing_is_known_are_refused() -> None:
+    estimator, held_out = OneSpread(), TwoLevels(100, 3)
+    seen = held_out.sequences
+
+    def one_level(epoch: int = 0) -> Sequences:
+        found = seen(epoch)
+        found.context[:, 1:] = [1, 0]
+        return found
+
+    held_out.sequences = one_level  # type: ignore[method-assign]
+    estimator._calibrate(held_out, held_out.z)  # type: ignore[arg-type]
+    assert [len(c.residuals) for c in estimator.conformal_] == [100, 0]
+    x = np.array([[0.1, 0.0, 1.0, 0.0], [0.1, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 1.0]], np.float32)
+    assert estimator._sample(x[:1], 5, 0).shape == (1, 5, 1)
+    with pytest.raises(InputError, match=r"1 of 2 observations \(the first is number 1\)"):
+        estimator._sample(x[:2], 5, 0)
+    with pytest.raises(InputError, match="no run of level=10"):
+        estimator._log_prob(x[2:, :1], x[2:])
 
 
 # Point predictors
@@ -293,6 +309,18 @@ def test_where_runs_are_rejected_the_prior_is_what_is_left(
         # The posterior is the prior: nothing contracts, and no nat is gained.
         np.testing.assert_allclose(found["contraction"], 0.0, atol=0.05)
         np.testing.assert_allclose(found["log_density_gain"], 0.0, atol=0.05)
+        np.testing.assert_allclose(found["prior_variance"][0], 1 - 2 / np.pi, atol=0.03)
+        known = xr.Dataset(
+            {
+                "prior_variance": ("parameter", [1 - 2 / np.pi, 1.0, 1.0]),
+                "contraction_bound": ("parameter", np.ones(3)),
+                "contraction_local": ("parameter", np.ones(3)),
+            },
+            coords={"parameter": TOY_PRIOR.names},
+            attrs={"level": 0.1},
+        )
+        compared = compare_with_posterior(known, found)
+        np.testing.assert_allclose(compared["estimator"], 0.0, atol=0.06)
         estimate = TOY_PRIOR.to_unconstrained(prior.predict(view.sequences()))
         # The mean and the 90 % interval of a half-normal and of two normal distributions.
         np.testing.assert_allclose(estimate[0], [np.sqrt(2 / np.pi), 0, 0], atol=0.05)

@@ -201,6 +201,9 @@ class Toy:
 
     prior_ = TOY_PRIOR
 
+    def flat(self, sequences: Any) -> Any:
+        return sequences.flat
+
     def _sample(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         white = np.random.default_rng(seed).standard_normal((len(x), n_draws, 3))
         return x[:, None] + np.sqrt(1 - C) * white

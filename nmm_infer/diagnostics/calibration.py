@@ -17,7 +17,7 @@ from nmm_infer import _random
 from nmm_infer._progress import stage
 from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorMixin
-from nmm_infer.inference.base import check_finite
+from nmm_infer.inference.base import check_fitted
 from nmm_infer.observation import View
 
 __all__ = ["MAX_GAP", "calibrate", "rank_band"]
@@ -73,7 +73,7 @@ def calibrate(
         variance, ``r2``, ``nrmse`` (root mean square error over the prior's standard deviation)
         and ``slope`` of the posterior mean, all in probit space, where the prior is N(0, 1), or
         what is left of it where parameter sets were rejected: its density is then divided by the
-        share accepted, and its variance is that of the fresh runs.
+        share accepted, and its variance, ``prior_variance``, is that of the fresh runs.
         ``tarp_coverage`` (credibility) is the expected coverage of TARP. ``log_density_gain``
         (simulation) is log q(theta*|x) - log prior(theta*). Attributes: ``band`` (see
         :func:`rank_band`), ``passed``, ``tarp_p_value``.
@@ -81,7 +81,8 @@ def calibrate(
     Raises
     ------
     InputError
-        If runs are not finite, or there are fewer than two draws of each.
+        If runs are not finite or are not what the estimator reads, if true parameters are not
+        finite or lie outside of the prior, or if there are fewer than two draws of each.
 
     References
     ----------
@@ -90,11 +91,11 @@ def calibrate(
     """
     if n_draws < 2:
         raise InputError(f"calibrate: give at least two draws, not {n_draws}")
+    check_fitted(estimator)
     prior = estimator.prior_
-    z = prior.to_unconstrained(view.theta).astype(np.float32)
+    z = prior.to_unconstrained(view.theta, strict=True).astype(np.float32)
     sequences = view.sequences()
-    x = sequences.flat
-    check_finite(x)
+    x = estimator.flat(sequences)
     n = len(z)
     draws = np.empty((n, n_draws, len(prior)), np.float32)
     gain = np.empty(n)
@@ -127,6 +128,7 @@ def calibrate(
             "gap": ("parameter", gap),
             "coverage": (("level", "parameter"), np.array(coverage)),
             "contraction": ("parameter", 1 - variance.mean(axis=0) / before),
+            "prior_variance": ("parameter", before),
             "r2": ("parameter", 1 - error / (centred**2).mean(axis=0)),
             "nrmse": ("parameter", np.sqrt(error / before)),
             "slope": ("parameter", slope),

@@ -12,6 +12,7 @@ from scipy import stats
 
 from nmm_infer import _random
 from nmm_infer.errors import InputError
+from nmm_infer.inference.base import check_fitted
 from nmm_infer.observation import View
 from nmm_infer.parameters import Prior
 
@@ -118,9 +119,7 @@ def score(
         If shapes do not fit, draws or parameters are not finite, or there are fewer than three
         runs.
     """
-    z = prior.to_unconstrained(theta)
-    if not np.isfinite(z).all():
-        raise InputError("scores: some true parameters are not finite, or outside of the prior")
+    z = prior.to_unconstrained(theta, strict=True)
     drawn = _probit(draws, prior)
     if drawn.shape[0] != len(z) or drawn.shape[-1] != len(prior) or drawn.ndim not in (2, 3):
         raise InputError(
@@ -209,8 +208,8 @@ def score_estimator(
     Parameters
     ----------
     estimator : PosteriorMixin or Regressor
-        Anything with ``prior_`` and ``_sample(flat, n_draws, seed)`` in probit space, or else with
-        ``predict(view)``.
+        Anything with ``prior_``, ``flat(sequences)`` and ``_sample(flat, n_draws, seed)`` in probit
+        space, or else with ``predict(view)``.
     view : View
         Fresh runs.
     n_draws : int
@@ -225,10 +224,11 @@ def score_estimator(
     xarray.Dataset
         See :func:`score`.
     """
+    check_fitted(estimator)
     prior: Prior = estimator.prior_
     if not hasattr(estimator, "_sample"):
         return score(estimator.predict(view), view.theta, prior, accepted=accepted)
-    x = view.sequences().flat
+    x = estimator.flat(view.sequences())
     parts = [
         estimator._sample(x[start : start + _BLOCK], n_draws, seed + i)
         for i, start in enumerate(range(0, len(x), _BLOCK))

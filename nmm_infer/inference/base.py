@@ -149,13 +149,7 @@ class Estimator(ABC):
             raise InputError(
                 f"{len(view)} valid runs are too few to learn from: give at least {MIN_RUNS}"
             )
-        target = self.prior_.to_unconstrained(view.theta)
-        outside = ~np.isfinite(target).all(axis=0)
-        if outside.any():
-            raise InputError(
-                f"some runs have a {self.prior_.names[int(outside.argmax())]} that is not finite, "
-                "or outside of its prior"
-            )
+        target = self.prior_.to_unconstrained(view.theta, strict=True)
         self._checkpoints = None if checkpoints is None else Path(checkpoints)
         # torch's initialisation has no door but the global generator: it is put back afterwards.
         begin = perf_counter()

@@ -73,7 +73,7 @@ class Conformal:
         """
         check_level(level)
         m = len(self.residuals)
-        k = int(np.ceil((m + 1) * level - 1e-9))
+        k = max(1, int(np.ceil((m + 1) * level - 1e-9)))
         if k > m:
             return np.full(self.residuals.shape[1], np.inf)
         return np.asarray(np.partition(np.abs(self.residuals), k - 1, axis=0)[k - 1])
@@ -129,12 +129,25 @@ class ConformalMixin(PosteriorMixin):
             )
         return self._conformal
 
+    @property
+    def _level_names(self) -> list[str]:
+        return [name for name in self.training_["context"] if name.startswith("level=")]
+
     def _levels(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which level of noise each observation has, shape (n, level)."""
         names = self.training_["context"]
         told = x[:, x.shape[1] - len(names) :]
-        levels = told[:, [name.startswith("level=") for name in names]] > 0.5
-        return levels if levels.shape[1] else np.ones((len(x), 1), bool)
+        levels = told[:, [name in self._level_names for name in names]] > 0.5
+        if not levels.shape[1]:
+            return np.ones((len(x), 1), bool)
+        unknown = levels.sum(axis=1) != 1
+        if unknown.any():
+            raise InputError(
+                f"{unknown.sum()} of {len(x)} observations (the first is number "
+                f"{int(unknown.argmax())}) do not have one of the levels that intervals are known "
+                f"for: {', '.join(self._level_names)}"
+            )
+        return np.asarray(levels)
 
     def _calibrate(self, view: View, target: NDArray[np.float32]) -> None:
         """Take the residuals of runs that the predictor was not fitted on.
@@ -149,16 +162,23 @@ class ConformalMixin(PosteriorMixin):
             parts.append(Conformal.of(target, *self._moments(x)).residuals)
             chosen.append(self._levels(x) & ~np.logical_or.reduce(chosen, axis=0))
         residuals, levels = np.concatenate(parts), np.concatenate(chosen)
-        self._conformal = tuple(
-            Conformal(residuals[own] if own.any() else residuals) for own in levels.T
-        )
+        self._conformal = tuple(Conformal(residuals[own]) for own in levels.T)
 
     def _by_level(
         self, x: NDArray[np.float32], answer: Callable[[Conformal, NDArray[np.int64]], NDArray[Any]]
     ) -> NDArray[Any]:
         """Ask the residuals of each level about the observations that have it."""
         rows = [np.flatnonzero(own) for own in self._levels(x).T]
-        parts = [answer(c, own) for c, own in zip(self.conformal_, rows, strict=True) if len(own)]
+        parts = []
+        for k, (conformal, own) in enumerate(zip(self.conformal_, rows, strict=True)):
+            if not len(own):
+                continue
+            if not len(conformal.residuals):
+                raise InputError(
+                    f"no run of {self._level_names[k]} was held out in training: nothing is known "
+                    "of intervals there"
+                )
+            parts.append(answer(conformal, own))
         order = np.concatenate(rows)
         return np.concatenate(parts)[np.argsort(order)]
 

@@ -176,7 +176,8 @@ def compare_with_posterior(identified: xr.Dataset, calibration: xr.Dataset) -> x
         From :func:`identifiability`.
     calibration : xarray.Dataset
         From :func:`nmm_infer.diagnostics.calibrate`, of runs of the same prior: it has
-        ``contraction`` (parameter), 1 less the mean posterior variance in probit space.
+        ``contraction`` (parameter), 1 less the mean posterior variance in probit space over
+        ``prior_variance`` (parameter).
 
     Returns
     -------
@@ -201,7 +202,8 @@ def compare_with_posterior(identified: xr.Dataset, calibration: xr.Dataset) -> x
         )
     variance = identified["prior_variance"].values
     contraction = calibration["contraction"].sel(parameter=names).values
-    estimator = 1 - (1 - contraction) / variance
+    before = calibration["prior_variance"].sel(parameter=names).values
+    estimator = 1 - (1 - contraction) * before / variance
     local = identified["contraction_local"].values
     identifiable = local >= identified.attrs["level"]
     share = np.where(identifiable, estimator / np.where(identifiable, local, 1.0), np.nan)

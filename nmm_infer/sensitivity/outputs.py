@@ -99,10 +99,14 @@ class _Features:
     def __call__(self, result: Mapping[str, Any], theta: xr.DataArray) -> NDArray[Any]:
         potential = np.asarray(result["potential"])[..., self.inside]
         focus = np.asarray(result["focus"])
-        found = describe(
-            potential, self.times, self.names, focus=focus, channels=self.regions, unit=self.unit
-        )
-        return np.asarray(found.values)
+        finite = np.isfinite(potential).all(axis=(1, 2))
+        values = np.full((len(potential), len(self.names)), np.nan)
+        if finite.any():
+            values[finite] = describe(
+                potential[finite], self.times, self.names, focus=focus[finite],
+                channels=self.regions, unit=self.unit,
+            )  # fmt: skip
+        return values
 
 
 @dataclass(frozen=True, eq=False)
