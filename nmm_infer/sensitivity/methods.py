@@ -299,9 +299,9 @@ METHODS: dict[str, Method] = {
             "delta": Index(
                 "delta_raw", "half the mean distance (L1) of the output's density given it"
             ),
-            "delta_conf": Index("delta_raw_conf", _HALF),
+            "delta_conf": Index("delta_raw_conf", f"{_HALF}, of resampling only"),
             "S1": _FIRST,
-            "S1_conf": Index("S1_conf", _HALF),
+            "S1_conf": Index("S1_conf", f"{_HALF}, of resampling only"),
         },
         lambda inputs, n, second_order: 1,
         given_data=True,
