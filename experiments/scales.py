@@ -154,7 +154,7 @@ def main(
             cells = Cells(folder, arguments.minutes)
             record = measure(scales[arguments.scale], arguments.seed, cells)
         if cells.missing and not any(cells.folder.glob("*.json")):
-            parser.exit(1, "no part is there yet, and there was no time to begin one\n")
+            parser.exit(1, "no part is done yet\n")
         record = plain({**provenance(name, arguments.scale, arguments.seed), **record})
         record["missing"] = cells.missing
     if arguments.output:

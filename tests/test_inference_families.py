@@ -15,7 +15,7 @@ from scipy import stats
 
 from nmm_infer.campaign import Campaign
 from nmm_infer.campaign.task import OK, REJECTED
-from nmm_infer.diagnostics import calibrate
+from nmm_infer.diagnostics import calibrate, score_estimator
 from nmm_infer.errors import InputError
 from nmm_infer.inference import (
     Conformal,
@@ -111,6 +111,7 @@ def test_too_few_residuals_give_the_whole_range() -> None:
     calibrated = Conformal(np.ones((9, 2)))
     assert np.isinf(calibrated.quantile(0.95)).all()
     assert np.isfinite(calibrated.quantile(0.9)).all()  # the largest of nine: 9 of 10
+    assert (Conformal(np.arange(1.0, 10)[:, None]).quantile(1e-12) == 1.0).all()  # the smallest
     with pytest.raises(InputError, match="between 0 and 1"):
         calibrated.quantile(0.0)
 
@@ -210,6 +211,34 @@ def test_levels_of_which_nothing_is_known_are_refused() -> None:
         estimator._sample(x[:2], 5, 0)
     with pytest.raises(InputError, match="no run of level=10"):
         estimator._log_prob(x[2:, :1], x[2:])
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e9])
+def test_truths_outside_of_the_prior_are_refused(value: float, toy: ToyObserver) -> None:
+    campaign = toy_campaign(300)
+    estimator = PriorMean().fit(campaign, toy, TOY_PRIOR)
+    view = toy.view(campaign)
+    seen = view.sequences()
+    view.sequences = lambda epoch=0: seen
+    view.theta[7, 1] = value
+    name = TOY_PRIOR.names[1]
+    for check in (calibrate, score_estimator):
+        with pytest.raises(InputError, match=f"1 values of {name} are not finite, or outside"):
+            check(estimator, view)
+
+
+def test_runs_that_an_estimator_does_not_read_are_refused(toy: ToyObserver) -> None:
+    view = toy.view(toy_campaign(300))
+    with pytest.raises(InputError, match="not been fitted"):
+        calibrate(PriorMean(), view)
+    with pytest.raises(InputError, match="not been fitted"):
+        score_estimator(Regressor(), view)
+    estimator = PriorMean().fit(toy_campaign(300), toy, TOY_PRIOR)
+    seen = view.sequences()
+    view.sequences = lambda epoch=0: Sequences(seen.values[:, :-1], seen.region)
+    for check in (calibrate, score_estimator):
+        with pytest.raises(InputError, match="this estimator reads"):
+            check(estimator, view)
 
 
 # Point predictors

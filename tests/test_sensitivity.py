@@ -481,6 +481,19 @@ def test_given_data() -> None:
         analyse(campaign, ["peak"], method="sobol")
 
 
+def test_a_run_with_nan_has_no_features_and_no_others_lose_theirs() -> None:
+    campaign = run(Toy(), PriorDesign(Toy.prior, 1000, seed=0))
+    data = campaign.dataset.load().copy(deep=True)
+    lost = int(campaign.valid[5])
+    data["potential"][lost, 0, 3] = np.nan
+    wanted = ["peak", "peak_latency", "onset_latency"]
+    found = analyse(Campaign(data), wanted, method="pawn", prior=Toy.prior)
+    data["status"][lost] = DIVERGED
+    without = analyse(Campaign(data), wanted, method="pawn", prior=Toy.prior)
+    np.testing.assert_allclose(found["pawn"], without["pawn"])
+    assert found.attrs["lost_blocks"] == without.attrs["lost_blocks"] == 1
+
+
 def test_posterior_draws_are_refused() -> None:
     theta = Toy.prior.sample(500, seed=0)
     mixed = theta.copy()

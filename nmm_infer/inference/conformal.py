@@ -32,7 +32,7 @@ from nmm_infer.anatomy import Head
 from nmm_infer.errors import InputError
 from nmm_infer.inference.base import PosteriorMixin, check_level, label_interval
 from nmm_infer.inference.network import part
-from nmm_infer.observation import Observation, Protocol, Recording, Sequences, View
+from nmm_infer.observation import Observation, Recording, Sequences, View
 from nmm_infer.settings import SHARD
 from nmm_infer.training import read
 
@@ -108,7 +108,6 @@ class ConformalMixin(PosteriorMixin):
     scale * residual with the residuals of held-out runs; its density is taken as Gaussian.
     """
 
-    protocol_: Protocol
     training_: dict[str, Any]
     _conformal: tuple[Conformal, ...] = ()
 
