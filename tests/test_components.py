@@ -7,17 +7,21 @@ import dataclasses
 import mne
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
-from nmm_infer.anatomy import Head, patch_head
+from nmm_infer.anatomy import Head, patch_head, template_head
 from nmm_infer.anatomy.sensors import reference
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
+from nmm_infer.inference import FAMILIES
 from nmm_infer.observation import (
     BrainBackground,
     EvokedProtocol,
+    Noise,
     NoiseKind,
     NoiseLevels,
+    Observation,
     Observer,
     SpontaneousProtocol,
     levels_for,
@@ -232,28 +236,77 @@ def test_several_components_of_all_regions(head: Head, info: mne.Info, campaign:
     assert flat._compress(white).mean() == pytest.approx(0.02, rel=0.1)
 
 
+def _recording(sensors: np.ndarray, head: Head, info: mne.Info, noise: Noise) -> Observation:
+    """Return sensors (1, channel, time) as an observation."""
+    data = xr.DataArray(
+        sensors, dims=("window", "channel", "time"), coords={"channel": list(head.channels)}
+    )
+    mask = np.ones(len(info.ch_names), bool)
+    return Observation(data, head, noise, info, mask, 1, (0.0, 40.0))
+
+
 def test_a_recording_goes_through_the_same_components(
     patch: Head, info: mne.Info, columns: Campaign
 ) -> None:
+    """Those of training, whatever the noise and the channels' order in the recording are."""
     observer = Observer(patch, _kinds(info)["white"].noise, PROTOCOL, info, seed=4)
-    view = observer.view(columns.select(slice(0, 1)))
-    sensors = view.sensors(0)
-    import xarray as xr
-
-    from nmm_infer.observation import Observation
-
-    observation = Observation(
-        xr.DataArray(sensors[0], dims=("window", "channel", "time")), patch, observer.noise, info,
-        np.ones(len(info.ch_names), bool), 1, (0.0, 40.0),
-    )  # fmt: skip
-    again = Observer.like(observation, PROTOCOL)
-    got = again.sequences(observation)
+    estimator = FAMILIES["ridge"]().fit(columns, observer)
+    sensors = observer.view(columns.select(slice(0, 1))).sensors(0)
     matrix = observer.channels_to_components[0].matrix
     expected = observer._compress(observer.level(matrix @ sensors))
-    np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-4)
-    levels = levels_for(_kinds(info), 1e-14, (0.0,), PROTOCOL.n_steps)
-    with pytest.raises(InputError, match="which noise a recording has must be known"):
-        Observer(patch, levels, PROTOCOL, info).sequences(observation)
+    observation = _recording(sensors[0], patch, info, observer.noise)
+    for seen in (observer, Observer.like(observation, PROTOCOL)):
+        np.testing.assert_allclose(
+            seen.sequences(observation).values, expected, rtol=1e-5, atol=1e-4
+        )
+    # Few samples give a poor covariance, and a whole head's components are not those of a patch.
+    order = np.random.default_rng(3).permutation(len(info.ch_names))
+    turned = mne.pick_info(info, order)
+    names = tuple(turned.ch_names)
+    head = template_head(turned)
+    few = observer.noise.sample(20, 1, np.random.default_rng(1))[:, order, 0]
+    noise = Noise(names, np.cov(few.T), observer.noise.autocorrelation, "20 samples")
+    other = _recording(sensors[0][:, order], head, turned, noise)
+    np.testing.assert_allclose(estimator.sequences(other).values, expected, rtol=1e-5, atol=1e-4)
+    # Three times the noise is told; in both directions.
+    for factor in (9.0, 1 / 9):
+        strange = dataclasses.replace(noise, spatial=observer.noise.spatial * factor)
+        strange = dataclasses.replace(strange, spatial=strange.spatial[np.ix_(order, order)])
+        with pytest.warns(UserWarning, match=f"has {factor:.2g} times the variance"):
+            estimator.sequences(dataclasses.replace(other, noise=strange))
+
+
+def test_a_recording_is_told_its_kind_and_level(
+    patch: Head, info: mne.Info, columns: Campaign
+) -> None:
+    levels = levels_for(_kinds(info), 1e-14, (0.0, 20.0), PROTOCOL.n_steps)
+    observer = Observer(patch, levels, PROTOCOL, info)
+    view = observer.view(columns.select(slice(0, 1)))
+    kinds = list(levels.kinds)
+    estimator = FAMILIES["ridge"]().fit(columns, observer)
+    for kind, snr in (("white", 20.0), (kinds[-1], 0.0)):
+        factor = levels.levels[snr][kind]
+        noise = levels.kinds["white"].noise
+        noise = dataclasses.replace(noise, spatial=noise.spatial * factor**2)
+        observation = _recording(view.clean()[0], patch, info, noise)
+        got = observer.sequences(observation, kind=kind, snr=snr)
+        matrix = observer.channels_to_components[kinds.index(kind)].matrix / factor
+        expected = observer._compress(observer.level(matrix @ view.clean()))
+        np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-6)
+        told = dict(zip(observer.context_names, got.context[0], strict=True))
+        assert told[f"level={snr:g}"] == told[f"kind={kind}"] == 1.0
+        assert sum(told.values()) == pytest.approx(2.0 + told["snr"])
+        assert estimator.posterior(got, n_draws=3).shape[1] == 3
+    with pytest.raises(
+        InputError, match=r"must be told: .*white.* and snr= \(0, 20\)"
+    ):
+        observer.sequences(observation)
+    with pytest.raises(InputError, match="no level of 5 dB"):
+        observer.sequences(observation, kind="white", snr=5.0)
+    with pytest.raises(InputError, match="several kinds or levels of noise"):
+        estimator.sequences(observation)
+    with pytest.raises(InputError, match=r"ask sequences\(\) of an observation"):
+        observer.reduce(view.clean())
 
 
 def test_levels_need_components(patch: Head, info: mne.Info) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from conftest import TOY_PRIOR, ToyObserver, ToyView, toy_campaign
+from numpy.typing import NDArray
 from scipy import stats
 
 from nmm_infer.campaign import Campaign
@@ -284,7 +285,8 @@ def test_intervals_cover(
 
 def test_neighbours_are_the_nearest(toy: ToyObserver, fresh: Fresh) -> None:
     """By brute force in the space of all standardised values, which 41 components span."""
-    estimator = _fit(NearestNeighbour(neighbours=5, components=41), toy, 400)
+    numbers = (2, 5, 40)
+    estimator = _fit(NearestNeighbour(neighbours=numbers, components=41), toy, 400)
     campaign = toy_campaign(400)
     x = toy.view(campaign).sequences().flat[:320]  # a fifth calibrates
     z = TOY_PRIOR.to_unconstrained(campaign.theta)[:320]
@@ -293,11 +295,21 @@ def test_neighbours_are_the_nearest(toy: ToyObserver, fresh: Fresh) -> None:
             estimator.standardise_(torch.as_tensor(part)).flat.double().numpy()
             for part in (x, fresh.x[:10])
         )
-    distance = ((known[None] - asked[:, None]) ** 2).sum(axis=-1)
-    nearest = z[np.argsort(distance, axis=1)[:, :5]]
+
+    def nearest(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        distance = ((known[None] - points[:, None]) ** 2).sum(axis=-1)
+        return np.asarray(z[np.argsort(distance, axis=1)])
+
+    # Each run is the first of its own neighbours.
+    errors = [((nearest(known)[:, 1 : k + 1].mean(axis=1) - z) ** 2).mean(0) for k in numbers]
+    chosen = [numbers[row] for row in np.argmin(errors, axis=0)]
+    assert estimator.chosen_.tolist() == chosen
+    assert len(set(chosen)) > 1
     mean, scale = estimator._moments(fresh.x[:10])
-    np.testing.assert_allclose(mean, nearest.mean(axis=1), atol=1e-5)
-    np.testing.assert_allclose(scale, np.sqrt(nearest.var(axis=1) + 0.05**2), atol=1e-5)
+    for j, k in enumerate(chosen):
+        own = nearest(asked)[:, :k, j]
+        np.testing.assert_allclose(mean[:, j], own.mean(axis=1), atol=1e-5)
+        np.testing.assert_allclose(scale[:, j], np.sqrt(own.var(axis=1) + 0.05**2), atol=1e-5)
 
 
 def test_the_prior_mean_is_the_prior(toy: ToyObserver, fresh: Fresh) -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inference._asked import read_asked
+from nmm_infer.inference._asked import components_of, read_asked
 from nmm_infer.inference._files import write_folder
 from nmm_infer.observation import (
     Observation,
@@ -140,6 +140,7 @@ class Estimator(ABC):
             "accepted": campaign.accepted,
             "campaign": campaign.fingerprint,
             "channels": list(observer.head.channels),
+            "components": components_of(observer),
             "noise": observer.noise.source,
             "context": list(getattr(observer, "context_names", ())),
             "seed": seed,
@@ -220,8 +221,8 @@ class Estimator(ABC):
         """Turn whatever may be asked about into the sequences that the estimator reads."""
         check_fitted(self)
         return read_asked(
-            x, self.protocol_, self.training_["channels"], "estimator", forward=forward,
-            events=events,
+            x, self.protocol_, self.training_["channels"], "estimator",
+            self.training_.get("components"), forward=forward, events=events,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:

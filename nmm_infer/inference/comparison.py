@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inference._asked import read_asked
+from nmm_infer.inference._asked import components_of, read_asked
 from nmm_infer.inference._files import write_folder
 from nmm_infer.inference.base import check_finite, versions
 from nmm_infer.inference.joined import JoinedView
@@ -183,6 +183,7 @@ class ModelComparison:
             "rejected_runs": {name: c.rejected for name, c in campaigns.items()},
             "campaigns": {name: c.fingerprint for name, c in campaigns.items()},
             "channels": list(observer.head.channels),
+            "components": components_of(observer),
             "noise": observer.noise.source,
             "seed": seed,
             "versions": versions(),
@@ -260,8 +261,8 @@ class ModelComparison:
         """Turn whatever may be asked about into the sequences that the classifier reads."""
         self._check_fitted()
         return read_asked(
-            x, self.protocol_, self.training_["channels"], "comparison", forward=forward,
-            events=events,
+            x, self.protocol_, self.training_["channels"], "comparison",
+            self.training_.get("components"), forward=forward, events=events,
         )  # fmt: skip
 
     def probabilities(

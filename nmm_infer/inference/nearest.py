@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,18 +24,22 @@ __all__ = ["NearestNeighbour"]
 
 #: Least scale in probit space, where neighbours agree by chance.
 _FLOOR = 0.05
+#: Training runs, at most, that the numbers of neighbours are compared on.
+_COMPARED = 4000
 
 
 class NearestNeighbour(Estimator, ConformalMixin):
     """Mean and spread of the parameters of the training runs that look most alike.
 
     Distances are Euclidean between scores of the leading principal components of the standardised
-    observations. Intervals are split-conformal.
+    observations. How many neighbours are averaged is chosen for each parameter, by the squared
+    error of training runs from their own neighbours (``chosen_``): what the observations tell
+    faintly needs many. Intervals are split-conformal.
 
     Parameters
     ----------
-    neighbours : int
-        Runs that are averaged.
+    neighbours : sequence of int
+        Numbers of neighbours to choose from.
     components : int
         Principal components.
     most : int
@@ -44,8 +48,14 @@ class NearestNeighbour(Estimator, ConformalMixin):
 
     name = "nearest_neighbour"
 
-    def __init__(self, neighbours: int = 20, components: int = 20, most: int = 100_000) -> None:
-        self.neighbours, self.components, self.most = neighbours, components, most
+    def __init__(
+        self,
+        neighbours: Sequence[int] = (5, 10, 20, 50, 100, 200),
+        components: int = 20,
+        most: int = 100_000,
+    ) -> None:
+        self.neighbours = tuple(neighbours)
+        self.components, self.most = components, most
 
     def _build(self) -> None:
         protocol = self.protocol_
@@ -61,8 +71,21 @@ class NearestNeighbour(Estimator, ConformalMixin):
         return np.asarray((self._features(x) - self.centre_) @ self.axes_.T, dtype=np.float32)
 
     def _index(self) -> None:
-        k = min(self.neighbours, len(self.scores_))
-        self.search_ = NearestNeighbors(n_neighbors=k).fit(self.scores_)
+        self.search_ = NearestNeighbors().fit(self.scores_)
+
+    def _near(self, scores: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+        """Return targets of the nearest runs, nearest first, (n, neighbour, parameter)."""
+        k = min(k, len(self.scores_))
+        rows = self.search_.kneighbors(scores, n_neighbors=k, return_distance=False)
+        return self.target_[rows].astype(float)
+
+    def _choose(self) -> None:
+        """Choose the number of neighbours of each parameter; a run is not its own neighbour."""
+        n = min(len(self.scores_), _COMPARED)
+        near = self._near(self.scores_[:n], max(self.neighbours) + 1)[:, 1:]
+        truth = self.target_[:n]
+        errors = [((near[:, :k].mean(axis=1) - truth) ** 2).mean(axis=0) for k in self.neighbours]
+        self.chosen_ = np.asarray(self.neighbours)[np.argmin(errors, axis=0)]
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         self._build()
@@ -76,18 +99,23 @@ class NearestNeighbour(Estimator, ConformalMixin):
         self.axes_ = np.ascontiguousarray(pca.components_, dtype=np.float32)
         self.scores_, self.target_ = self._scores(x[learned]), target[learned]
         self._index()
+        self._choose()
         self._calibrate(view.select(held_out), target[held_out])
 
     def _moments(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        near = self.target_[self.search_.kneighbors(self._scores(x), return_distance=False)]
-        near = near.astype(float)
-        return near.mean(axis=1), np.sqrt(near.var(axis=1) + _FLOOR**2)
+        near = self._near(self._scores(x), int(self.chosen_.max()))
+        mean, scale = np.empty((2, len(x), near.shape[2]))
+        for k in np.unique(self.chosen_):
+            own = self.chosen_ == k
+            mean[:, own] = near[:, :k, own].mean(axis=1)
+            scale[:, own] = np.sqrt(near[:, :k, own].var(axis=1) + _FLOOR**2)
+        return mean, scale
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = ("neighbours", "components", "most")
         weights = {
             f"pca.{name}": torch.as_tensor(getattr(self, f"{name}_"))
-            for name in ("centre", "axes", "scores", "target")
+            for name in ("centre", "axes", "scores", "target", "chosen")
         }
         weights |= {f"standardise.{k}": v for k, v in self.standardise_.state_dict().items()}
         return {name: getattr(self, name) for name in names}, weights | self._residuals()

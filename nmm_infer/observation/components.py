@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Self
 
@@ -101,9 +102,39 @@ class ComponentNoise:
             flat = np.moveaxis(draw, 1, 0).reshape(draw.shape[1], -1).astype(np.float64)
             covariance = flat @ flat.T / flat.shape[1]
         channels = tuple(source.channels)
-        operator = spatial_components(leadfield, covariance, channels, n_components)
+        return cls.through(kind, spatial_components(leadfield, covariance, channels, n_components))
+
+    @classmethod
+    def through(cls, kind: NoiseKind, operator: SensorOperator) -> Self:
+        """Look at a kind of noise through components that are known."""
+        source = kind.noise
+        order = [operator.inputs.index(name) for name in source.channels]
         own = source.through(operator) if isinstance(source, Noise) else None
-        return cls(kind, operator.matrix.astype(np.float32), own)
+        return cls(kind, operator.matrix[:, order].astype(np.float32), own)
+
+    def compare(self, noise: Noise, factor: float = 1.0) -> None:
+        """Warn where the noise of a recording differs from this kind at a level.
+
+        Parameters
+        ----------
+        noise : Noise
+            Noise of the recording.
+        factor : float
+            What this kind is multiplied by.
+        """
+        known = [noise.channels.index(name) for name in self.kind.noise.channels]
+        spatial = noise.spatial[np.ix_(known, known)]
+        ratio = np.einsum("ki,ij,kj->k", self.matrix, spatial, self.matrix) / factor**2
+        worst = ratio[np.abs(np.log(np.maximum(ratio, 1e-12))).argmax()]
+        if not 0.5 <= worst <= 2.0:
+            warnings.warn(
+                f"the noise of this recording has {worst:.2g} times the variance that its "
+                "components are taken to have, so that answers are surer or less sure than they "
+                "should be: train with the noise of the recording "
+                "(column_observer(study, observation.noise))",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw noise of the components, shape (n, component, n_times)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,6 +92,9 @@ class Observer:
     operator : SensorOperator, optional
         Interpolation and reference that the recording went through; the protocol's reference
         without.
+    components : SensorOperator, optional
+        With ``protocol.components`` and one noise, the map from the sensors: that of the data which
+        an estimator was trained on. The whitened components of this head and noise without.
     seed : int
         Seed of the sensor noise.
     """
@@ -104,6 +108,7 @@ class Observer:
         *,
         band: tuple[float, float] | None = None,
         operator: SensorOperator | None = None,
+        components: SensorOperator | None = None,
         seed: int = 0,
     ) -> None:
         if noise.sfreq is not None and not np.isclose(noise.sfreq, protocol.sfreq):
@@ -127,10 +132,13 @@ class Observer:
                 "noise that differs from run to run goes with spatial components: set "
                 "protocol.components"
             )
+        if isinstance(noise, NoiseLevels) and components is not None:
+            raise InputError("components are given with one noise, not with kinds and levels of it")
         # nAm per V where the inverse gives moments, so that sequences have readable units.
         self.scale = 1e9 if protocol.inverse in MOMENTS else 1.0
         to = protocol.reference
         self.operator = operator or reference(info, to if isinstance(to, str) else list(to))
+        self._components = components
         self._leadfield = self.operator(head.leadfield).values.astype(np.float32)
         self._free = [head.regions.index(name) for name in head.free_regions]
         self._vectors = self.operator(head.vector_leadfield).values.astype(np.float32)
@@ -159,6 +167,9 @@ class Observer:
     def channels_to_components(self) -> tuple[ComponentNoise, ...]:
         """What the sensors become with ``protocol.components``, for each kind of noise."""
         assert self.protocol.components is not None
+        if self._components is not None:
+            assert not isinstance(self.noise, NoiseLevels)
+            return (ComponentNoise.through(NoiseKind(self.noise), self._components),)
         kinds: Mapping[str, NoiseKind] = (
             self.noise.kinds if isinstance(self.noise, NoiseLevels) else {"": NoiseKind(self.noise)}
         )
@@ -175,8 +186,24 @@ class Observer:
         """What an estimator is told of each observation beside its values."""
         return self.noise.context_names if isinstance(self.noise, NoiseLevels) else ()
 
+    @property
+    def components(self) -> SensorOperator | None:
+        """The map from the sensors to components, where there is one for all noise."""
+        if self.protocol.components is None or isinstance(self.noise, NoiseLevels):
+            return None
+        matrix = self.channels_to_components[0].matrix.astype(np.float64)
+        names = tuple(f"component {k + 1}" for k in range(len(matrix)))
+        return SensorOperator(matrix, names, tuple(self.head.channels), units="1")
+
     @classmethod
-    def like(cls, observation: Observation, protocol: Protocol, *, seed: int = 0) -> Observer:
+    def like(
+        cls,
+        observation: Observation,
+        protocol: Protocol,
+        *,
+        components: SensorOperator | None = None,
+        seed: int = 0,
+    ) -> Observer:
         """Return the observer that makes simulations comparable with an observation."""
         return cls(
             observation.head,
@@ -185,12 +212,58 @@ class Observer:
             observation.info,
             band=observation.band,
             operator=observation.operator,
+            components=components,
             seed=seed,
         )
 
-    def sequences(self, observation: Observation) -> Sequences:
-        """Return the sequence of one observation, shape (1, step)."""
-        return self.reduce(observation.data.values[None])
+    def sequences(
+        self, observation: Observation, *, kind: str | None = None, snr: float | None = None
+    ) -> Sequences:
+        """Return the sequence of one observation, shape (1, step) or (1, step, component).
+
+        Parameters
+        ----------
+        observation : Observation
+            Data of this observer's channels.
+        kind, snr : str and float, optional
+            Which of the kinds and levels its noise is taken for, where the observer has several.
+
+        Returns
+        -------
+        Sequences
+            With its context, where there are kinds and levels.
+
+        Raises
+        ------
+        InputError
+            If channels are missing, if kind and level are not told, or if there are none such.
+
+        Warns
+        -----
+        UserWarning
+            If the components' noise differs from what the observer takes it for by more than a
+            factor of two in variance.
+        """
+        sensors = observation.data.sel(channel=_known(self.head.channels, observation)).values
+        if self.protocol.components is None:
+            return self.reduce(sensors[None])
+        if not isinstance(self.noise, NoiseLevels):
+            part, factor, context = self.channels_to_components[0], 1.0, None
+        else:
+            if kind is None or snr is None:
+                raise InputError(
+                    "which noise a recording has must be told: give kind= "
+                    f"({', '.join(self.noise.kinds)}) and snr= "
+                    f"({', '.join(f'{level:g}' for level in self.noise.snrs)})"
+                )
+            self.noise.only(kind, snr)
+            place = list(self.noise.kinds).index(kind)
+            level = int(np.flatnonzero(self.noise.snrs == snr)[0])
+            part, factor = self.channels_to_components[place], self.noise.levels[snr][kind]
+            context = self.noise.context(np.array([place]), np.array([level]))
+        part.compare(observation.noise, factor)
+        found = self._reduce(sensors[None] / factor, part.matrix)
+        return dataclasses.replace(found, context=context)
 
     def region_courses(self, observation: Observation) -> xr.DataArray:
         """Return the time courses of all regions, dims (region, time), in nAm for MNE and eLORETA.
@@ -290,20 +363,26 @@ class Observer:
         InputError
             If components are asked for and the noise differs from run to run.
         """
+        if self.protocol.components is None:
+            return self._reduce(sensors)
+        if isinstance(self.noise, NoiseLevels):
+            raise InputError(
+                "noise that differs from run to run is not known from the sensors alone: ask "
+                "sequences() of an observation, with kind= and snr="
+            )
+        return self._reduce(sensors, self.channels_to_components[0].matrix)
+
+    def _reduce(
+        self, sensors: NDArray[Any], components: NDArray[np.float32] | None = None
+    ) -> Sequences:
         protocol = self.protocol
         sensors = self.level(sensors)
         if protocol.region is None:
             region = self._strength(sensors).argmax(axis=1)
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))
-        if protocol.components is not None:
-            if isinstance(self.noise, NoiseLevels):
-                raise InputError(
-                    "which noise a recording has must be known: make an observer with its own "
-                    "noise (Observer.like), not with kinds and levels that differ from run to run"
-                )
-            matrix = self.channels_to_components[0].matrix
-            return Sequences(self._compress(matrix @ sensors), region)
+        if components is not None:
+            return Sequences(self._compress(components @ sensors), region)
         chosen = (self._course[region][:, None, None] @ sensors)[:, :, 0]
         evoked = isinstance(protocol, EvokedProtocol)
         values = chosen[:, 0] if evoked else self._spectrum(chosen)
@@ -338,6 +417,15 @@ class Observer:
         grid = np.fft.rfftfreq(n, 1 / self.protocol.sfreq)
         keep = (grid >= self.protocol.l_freq) & (grid <= self.protocol.h_freq)
         return np.asarray(spectrum.mean(axis=-2)[..., keep])
+
+
+def _known(channels: Sequence[str], observation: Observation) -> list[str]:
+    """Return the channels, all of which the observation must have."""
+    known = set(observation.head.channels)
+    missing = [name for name in channels if name not in known]
+    if missing:
+        raise InputError(f"the observation lacks channel(s) {', '.join(missing[:5])}")
+    return list(channels)
 
 
 class View:
