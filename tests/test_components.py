@@ -297,9 +297,7 @@ def test_a_recording_is_told_its_kind_and_level(
         assert told[f"level={snr:g}"] == told[f"kind={kind}"] == 1.0
         assert sum(told.values()) == pytest.approx(2.0 + told["snr"])
         assert estimator.posterior(got, n_draws=3).shape[1] == 3
-    with pytest.raises(
-        InputError, match=r"must be told: .*white.* and snr= \(0, 20\)"
-    ):
+    with pytest.raises(InputError, match=r"must be told: .*white.* and snr= \(0, 20\)"):
         observer.sequences(observation)
     with pytest.raises(InputError, match="no level of 5 dB"):
         observer.sequences(observation, kind="white", snr=5.0)

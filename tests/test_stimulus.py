@@ -159,3 +159,19 @@ def test_a_stimulus_reaches_the_node_and_target_that_it_names(target):
                     change[i, place][moved], step_response[moved], rtol=0.02, atol=2e-3
                 )
     assert NODES[2] == "MT"
+
+
+def test_heun_meets_a_pulse_half_a_step_early():
+    def respond(step: float, onset: float) -> np.ndarray:
+        clock = Clock(0.0, 0.3, step, every=round(1e-3 / step), settle=0.0, antialias=False)
+        found = integrate(
+            JANSEN_RIT, clock, drive={"pyramidal": [[60.0]]}, dtype="float64", batch=1,
+            stimuli=[Pulse(0, "interneurons", onset, 40.0, 0.04)],
+        )  # fmt: skip
+        return found.outputs["potential"][0, 0]
+
+    coarse = respond(1e-3, 0.05)
+    moved = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    errors = [np.abs(respond(2.5e-5, 0.05 - part * 1e-3) - coarse).max() for part in moved]
+    assert moved[np.argmin(errors)] == 0.5
+    assert errors[2] < 0.1 * errors[0]

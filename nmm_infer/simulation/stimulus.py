@@ -139,6 +139,11 @@ class Course(Stimulus):
 class Pulse(Stimulus):
     """Rectangular pulses.
 
+    A pulse begins and ends with a step. Euler's scheme meets it in just these steps. Heun's takes
+    the mean of both ends of a step, and so meets a pulse half a step early (0.5 ms at a step of
+    1 ms, with the right area): responses lead by that much, and the order is 1 where there are
+    pulses. A :class:`Volley` is smooth and keeps order 2.
+
     Parameters
     ----------
     onset : array_like, shape () or (batch,) or (batch, pulse)
