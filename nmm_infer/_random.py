@@ -13,8 +13,8 @@ __all__ = ["generator", "keys", "uniforms"]
 
 
 def _sequence(seed: int, stream: str, *counters: int) -> np.random.SeedSequence:
-    if seed < 0:
-        raise InputError(f"seed must not be negative, got {seed}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed}")
     return np.random.SeedSequence(
         entropy=seed, spawn_key=(zlib.crc32(stream.encode()), *(int(c) for c in counters))
     )

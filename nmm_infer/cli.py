@@ -144,11 +144,10 @@ def simulate(
         plan = plan.replace(seed=seed)
     campaign = simulate_study(plan, simulations, output, scheduler=scheduler, progress=True)
     rejected = campaign.rejected
-    failed = len(campaign) - len(campaign.valid) - rejected
     outside = f", {rejected:,} outside of its stratum ({campaign.accepted:.1%} accepted)"
     Console(stderr=True).print(
-        f"{len(campaign):,} simulations, {failed:,} of them failed{outside * (rejected > 0)}: "
-        f"{output}",
+        f"{len(campaign):,} simulations, {campaign.failed:,} of them failed"
+        f"{outside * (rejected > 0)}: {output}",
         highlight=False,
         soft_wrap=True,
     )

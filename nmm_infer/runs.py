@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import mne
+import numpy as np
 
 from nmm_infer._progress import show_progress
 from nmm_infer.anatomy import patch_head, template_head
@@ -242,10 +243,7 @@ def column_observer(study: Study, noise: Noise | NoiseLevels | None = None) -> O
 def column_info(study: Study) -> mne.Info:
     """Return the electrodes of a study of one column, at the protocol's sampling rate."""
     assert study.column is not None
-    try:
-        montage = mne.channels.make_standard_montage(study.column.montage)
-    except ValueError as error:
-        raise InputError(f"column.montage: {str(error).splitlines()[0]}") from None
+    montage = mne.channels.make_standard_montage(study.column.montage)
     info = mne.create_info(montage.ch_names, study.protocol.sfreq, "eeg", verbose="error")
     info.set_montage(montage, verbose="error")
     return info
@@ -288,7 +286,7 @@ def simulate_column(
     """
     if study.column is None:
         raise InputError("simulate_column: the study has no [column]; see simulate_study")
-    if n != int(n) or n < 1:
+    if not np.isfinite(n) or n != int(n) or n < 1:
         raise InputError(f"simulate_column: give a number of runs of at least 1, not {n}")
     task = _column_task(study, stream)
     tried = task.prior.sample(2000, seed=study.seed, stream="prior/acceptance")

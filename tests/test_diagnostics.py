@@ -15,7 +15,9 @@ from nmm_infer.diagnostics import (
     misspecification,
     predictive_check,
     rank_band,
+    score_estimator,
 )
+from nmm_infer.errors import InputError
 from nmm_infer.inference import PosteriorEstimator
 from nmm_infer.observation import Sequences
 
@@ -81,6 +83,14 @@ def test_wrong_posteriors_fail(toy: ToyObserver, fresh: Any, width: float, shift
         assert (inside > 0.95).all()
     exact = calibrate(Given(toy), fresh)
     assert result["log_density_gain"].mean() < exact["log_density_gain"].mean() - 0.05
+
+
+def test_runs_that_calibrate_nothing(toy: ToyObserver, fresh: Any) -> None:
+    with pytest.raises(InputError, match="1 runs say nothing"):
+        calibrate(Given(toy), fresh.select(np.arange(1)))
+    for ask in (calibrate, score_estimator):
+        with pytest.raises(InputError, match=r"observer\.view\(campaign\), not a Campaign"):
+            ask(Given(toy), toy_campaign(50))
 
 
 def test_the_prior_is_calibrated_and_useless(toy: ToyObserver, fresh: Any) -> None:

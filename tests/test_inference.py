@@ -286,6 +286,20 @@ def test_saving_leaves_what_others_wrote(toy: ToyObserver, tmp_path: Path) -> No
     ridge.save(tmp_path / "own")
 
 
+def test_what_cannot_be_fitted_or_asked(toy: ToyObserver) -> None:
+    with pytest.raises(InputError, match="no family 'npe_mpl'; there are prior_mean"):
+        FAMILIES["npe_mpl"]
+    runs = toy_campaign(200)
+    with pytest.raises(InputError, match="give an observer, not a NoneType"):
+        RidgeGaussian().fit(runs, None, TOY_PRIOR)
+    ridge = RidgeGaussian().fit(runs, toy, TOY_PRIOR)
+    seen = toy.view(runs).sequences()
+    none = Sequences(seen.values[:0], seen.region[:0])
+    for ask in (ridge.posterior, ridge.predict):
+        with pytest.raises(InputError, match="no observation to ask about"):
+            ask(none)
+
+
 @pytest.mark.parametrize("kind", ["ridge", "mlp", "npe_mlp", "ensemble"])
 def test_settings_that_no_family_has(kind: str) -> None:
     with pytest.raises(TypeError, match="practice"):
@@ -306,7 +320,7 @@ def test_an_mne_object_is_asked_about_directly(
     assert direct.shape[:2] == (1, 10)
 
 
-@pytest.mark.parametrize("damage", ["missing", "class", "cut"])
+@pytest.mark.parametrize("damage", ["missing", "class", "cut", "list", "training", "prior"])
 def test_folders_without_an_estimator(damage: str, toy: ToyObserver, tmp_path: Path) -> None:
     folder = RidgeGaussian().fit(toy_campaign(200), toy, TOY_PRIOR).save(tmp_path / "e")
     if damage == "missing":
@@ -314,6 +328,11 @@ def test_folders_without_an_estimator(damage: str, toy: ToyObserver, tmp_path: P
     elif damage == "class":
         text = (folder / "estimator.json").read_text()
         (folder / "estimator.json").write_text(text.replace("ridge_gaussian", "os.system"))
+    elif damage == "list":
+        (folder / "estimator.json").write_text("[]")
+    elif damage in ("training", "prior"):
+        told = json.loads((folder / "estimator.json").read_text()) | {damage: 3}
+        (folder / "estimator.json").write_text(json.dumps(told))
     else:
         content = (folder / "estimator.json").read_bytes()
         (folder / "estimator.json").write_bytes(content[: len(content) // 2])

@@ -270,6 +270,8 @@ def test_a_rejected_stratum_is_no_independent_prior() -> None:
     found = survey(Stratum(), n=4096, method="rbd-fast", tolerance=0.5)
     assert found["S1"].sel(parameter="x1") == pytest.approx(1.0, abs=0.02)
     assert found["mean"].attrs["units"] == "mV"
+    assert found.attrs["failed_runs"] == 0
+    assert found.attrs["rejected_runs"] == found.attrs["lost_blocks"] > 1000
 
 
 def test_constant_outputs_are_nan_with_a_note() -> None:
@@ -519,6 +521,7 @@ def test_posterior_draws_are_refused() -> None:
         ({"groups": {"g": ["A", "zz"]}}, "no parameter 'zz'"),
         ({"groups": {"g": ["A"], "h": ["A"]}}, "in two groups"),
         ({"groups": {"A": ["delay"]}}, "name of a parameter"),
+        ({"groups": {"g": "A"}}, "a list of names, not the text 'A'"),
         ({"outputs": ["pek"]}, "no feature 'pek'"),
         ({"outputs": "channels"}, "needs an observer"),
         ({"at": [3.0]}, "the times go from"),
@@ -537,6 +540,8 @@ def test_refusals(settings: dict, message: str) -> None:
         ({"groups": {"all": ["A", "delay"]}}, "holds every parameter"),
         ({"n": 0}, "at least 2"),
         ({"n": 64.5}, "whole number"),
+        ({"n": float("nan")}, "whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
         ({"method": "rbd-fast", "n": 12}, "at least 64 runs"),
         ({"tolerance": float("nan")}, "tolerance"),
         ({"seed": -1}, "seed"),
@@ -549,6 +554,11 @@ def test_more_refusals(settings: dict, message: str) -> None:
         survey(Toy(), **{"n": 64, **settings})
 
 
+def test_complex_numbers_are_refused() -> None:
+    with pytest.raises(InputError, match="complex numbers"):
+        survey(lambda theta: 1j * ishigami(theta), ANGLES, n=64)
+
+
 def test_runs_that_were_not_drawn_from_the_prior_are_refused() -> None:
     campaign = run(Toy(), PriorDesign(Toy.prior, 500, seed=0))
     narrow = Prior([Parameter("A", "mV", "uniform", 1.0, 2.0), Toy.prior["delay"]])
@@ -557,6 +567,10 @@ def test_runs_that_were_not_drawn_from_the_prior_are_refused() -> None:
     unnamed = Campaign(campaign.dataset.assign_attrs(task="{}", design="{}"))
     with pytest.raises(InputError, match="A does not follow the prior"):
         analyse(unnamed, ["peak"], prior=narrow)
+    data = campaign.dataset.copy(deep=True)
+    data["theta"][3, 0] = np.nan
+    with pytest.raises(InputError, match="A is not a number in 1 of 500 runs"):
+        analyse(Campaign(data), ["peak"])
     data = campaign.dataset.copy(deep=True)
     data["status"][data["theta"].sel(parameter="A").values > 2.0] = REJECTED
     left = Campaign(data)

@@ -137,6 +137,8 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ("[protocol]\nnotch = 1.0", r"protocol\.notch: .*10"),
         ("[protocol]\nnotch = inf", r"protocol\.notch: .*finite"),
         ("[protocol]\nbaseline = [-0.5, 0.0]", "protocol: baseline: -0.5 to 0.0 s is not within"),
+        ("[column]\nstimulus.nowhere = 1.0", r"column\.stimulus: .*no target 'nowhere'"),
+        ('[column]\nmontage = "cap"', r"column\.montage: MNE has no montage 'cap'"),
         ('[protocol]\nreference = "Cz"', r'protocol\.reference: .* in a list: \["Cz"\]'),
     ],
 )

@@ -69,13 +69,10 @@ class Campaign:
         return int(self.dataset.sizes["simulation"])
 
     def __repr__(self) -> str:
-        status = self._status
-        pending = int((status == PENDING).sum())
-        rejected = int((status == REJECTED).sum())
-        failed = int((status > OK).sum()) - rejected
+        rejected, pending = self.rejected, int((self._status == PENDING).sum())
         return (
-            f"Campaign({len(self)} runs, {failed} failed{f', {rejected} rejected' * (rejected > 0)}"
-            f"{f', {pending} pending' * (pending > 0)})"
+            f"Campaign({len(self)} runs, {self.failed} failed"
+            f"{f', {rejected} rejected' * (rejected > 0)}{f', {pending} pending' * (pending > 0)})"
         )
 
     @property
@@ -108,6 +105,11 @@ class Campaign:
     def rejected(self) -> int:
         """Number of runs that do not belong to what the study asks about."""
         return int((self._status == REJECTED).sum())
+
+    @property
+    def failed(self) -> int:
+        """Number of runs that did not end well, the rejected ones aside."""
+        return int((self._status > OK).sum()) - self.rejected
 
     @property
     def prior(self) -> Prior:

@@ -25,6 +25,7 @@ __all__ = ["MAX_GAP", "calibrate", "rank_band"]
 #: A larger distance between the rank distribution and uniformity counts as a failure.
 MAX_GAP = 0.03
 LEVELS = (0.5, 0.9)
+FEWEST_RUNS = 20
 _BLOCK = 500
 
 
@@ -36,6 +37,15 @@ class _Drawn:
 
     def sample_batched(self, *_: Any, **__: Any) -> Tensor:
         return self.draws
+
+
+def check_view(view: Any) -> None:
+    """Raise an InputError unless these are runs as an observer sees them."""
+    if not callable(getattr(view, "sequences", None)):
+        raise InputError(
+            f"give runs as an observer sees them, observer.view(campaign), not a "
+            f"{type(view).__name__}"
+        )
 
 
 def rank_band(n: int, n_parameters: int, level: float = 0.95) -> float:
@@ -73,7 +83,8 @@ def calibrate(
         variance, ``r2``, ``nrmse`` (root mean square error over the prior's standard deviation)
         and ``slope`` of the posterior mean, all in probit space, where the prior is N(0, 1), or
         what is left of it where parameter sets were rejected: its density is then divided by the
-        share accepted, and its variance, ``prior_variance``, is that of the fresh runs.
+        share accepted (n runs, of which a share s was accepted, leave an error of sqrt((1 - s) / n)
+        nats in every gain), and its variance, ``prior_variance``, is that of the fresh runs.
         ``tarp_coverage`` (credibility) is the expected coverage of TARP. ``log_density_gain``
         (simulation) is log q(theta*|x) - log prior(theta*). Attributes: ``band`` (see
         :func:`rank_band`), ``passed``, ``tarp_p_value``.
@@ -82,7 +93,8 @@ def calibrate(
     ------
     InputError
         If runs are not finite or are not what the estimator reads, if true parameters are not
-        finite or lie outside of the prior, or if there are fewer than two draws of each.
+        finite or lie outside of the prior, or if there are fewer than two draws of each or fewer
+        than 20 runs.
 
     References
     ----------
@@ -92,6 +104,9 @@ def calibrate(
     if n_draws < 2:
         raise InputError(f"calibrate: give at least two draws, not {n_draws}")
     check_fitted(estimator)
+    check_view(view)
+    if len(view) < FEWEST_RUNS:
+        raise InputError(f"calibrate: {len(view)} runs say nothing: give at least {FEWEST_RUNS}")
     prior = estimator.prior_
     z = prior.to_unconstrained(view.theta, strict=True).astype(np.float32)
     sequences = view.sequences()

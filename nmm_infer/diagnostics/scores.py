@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nmm_infer import _random
+from nmm_infer.diagnostics.calibration import check_view
 from nmm_infer.errors import InputError
 from nmm_infer.inference.base import check_fitted
 from nmm_infer.observation import View
@@ -225,6 +226,7 @@ def score_estimator(
         See :func:`score`.
     """
     check_fitted(estimator)
+    check_view(view)
     prior: Prior = estimator.prior_
     if not hasattr(estimator, "_sample"):
         return score(estimator.predict(view), view.theta, prior, accepted=accepted)

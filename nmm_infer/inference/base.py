@@ -124,6 +124,8 @@ class Estimator(ABC):
         """
         if not isinstance(campaign, Campaign):
             raise InputError(f"fit: give a campaign, not a {type(campaign).__name__}")
+        if not hasattr(observer, "protocol"):
+            raise InputError(f"fit: give an observer, not a {type(observer).__name__}")
         if prior is None:
             prior = campaign.prior
         elif campaign.has_prior:
@@ -131,12 +133,11 @@ class Estimator(ABC):
         self.prior_ = prior.select([p.name for p in prior.parameters if p.distribution != "fixed"])
         self.protocol_ = observer.protocol
         view = observer.view(campaign, "training")
-        rejected = campaign.rejected
         self.training_ = {
             "estimator": self.name,
             "runs": len(view),
-            "failed_runs": len(campaign) - len(view) - rejected,
-            "rejected_runs": rejected,
+            "failed_runs": campaign.failed,
+            "rejected_runs": campaign.rejected,
             "accepted": campaign.accepted,
             "campaign": campaign.fingerprint,
             "channels": list(observer.head.channels),
@@ -196,8 +197,8 @@ class Estimator(ABC):
         Raises
         ------
         InputError
-            If the sequences are not those of the estimator's protocol, lack its context, or are not
-            finite.
+            If there are none, or if the sequences are not those of the estimator's protocol, lack
+            its context, or are not finite.
         """
         check_fitted(self)
         x, steps, components = sequences.flat, self.protocol_.n_steps, self.protocol_.n_components
@@ -245,14 +246,14 @@ def load_estimator(folder: str | Path) -> Estimator:
     try:
         description = json.loads((folder / "estimator.json").read_text())
         weights = load_file(folder / "weights.safetensors")
-        cls = _CLASSES[description["class"]]
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder} does not hold a saved estimator ({error})") from error
-    estimator = cls._restore(description["settings"])
-    estimator.prior_ = Prior.from_dict(description["prior"])
-    estimator.protocol_ = TypeAdapter(Protocol).validate_python(description["protocol"])
-    estimator.training_ = description["training"]
-    estimator._load_weights(weights)
+        estimator = _CLASSES[description["class"]]._restore(description["settings"])
+        estimator.prior_ = Prior.from_dict(description["prior"])
+        estimator.protocol_ = TypeAdapter(Protocol).validate_python(description["protocol"])
+        estimator.training_ = description["training"]
+        estimator._load_weights(weights)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise InputError(f"{folder} does not hold a saved estimator ({reason})") from error
     return estimator
 
 
@@ -415,7 +416,9 @@ class PosteriorMixin(ABC):
 
 
 def check_finite(x: NDArray[np.floating]) -> None:
-    """Raise an error unless observations (n, number) are finite."""
+    """Raise an error unless observations (n, number) are finite, and there is one."""
+    if not len(x):
+        raise InputError("there is no observation to ask about")
     lost = ~np.isfinite(x).all(axis=1)
     if lost.any():
         raise InputError(

@@ -177,9 +177,7 @@ class ModelComparison:
         self.training_: dict[str, Any] = {
             "estimator": "model_comparison",
             "runs": {name: len(view) for name, view in views.items()},
-            "failed_runs": {
-                name: len(c) - len(views[name]) - c.rejected for name, c in campaigns.items()
-            },
+            "failed_runs": {name: c.failed for name, c in campaigns.items()},
             "rejected_runs": {name: c.rejected for name, c in campaigns.items()},
             "campaigns": {name: c.fingerprint for name, c in campaigns.items()},
             "channels": list(observer.head.channels),

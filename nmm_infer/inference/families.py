@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from nmm_infer.errors import InputError
 from nmm_infer.inference.base import Estimator
 from nmm_infer.inference.boosting import GradientBoosting
 from nmm_infer.inference.ensemble import Ensemble
@@ -27,16 +28,16 @@ DENSITY = TrainingSettings(epochs=8, batch_size=256, learning_rate=4e-3)
 FINISHING = TrainingSettings(epochs=30, batch_size=512, learning_rate=4e-3)
 
 
-def _check_unread(settings: Mapping[str, Any]) -> None:
+def _check_names(settings: Mapping[str, Any], *more: str) -> None:
     """Refuse names that no family has: what a family does not read may be given to it."""
-    names = ("encoder", "density", "training", "pretraining", "finishing")
+    names = ("encoder", "density", "training", "pretraining", "finishing", *more)
     for name in settings:
         if name not in names:
             raise TypeError(f"no setting {name!r} of a family; there are {', '.join(names)}")
 
 
 def _baseline(make: Callable[[], Estimator], **unread: Any) -> Estimator:
-    _check_unread(unread)
+    _check_names(unread)
     return make()
 
 
@@ -52,7 +53,7 @@ def _regressor(
     training: TrainingSettings | None = None,
     **unread: Any,
 ) -> Estimator:
-    _check_unread(unread)
+    _check_names(unread)
     return Regressor(_encoder(encoder, backbone, "sequence"), training or REGRESSION)
 
 
@@ -68,32 +69,42 @@ def _posterior(
     finishing: TrainingSettings | None = None,
     **more: Any,
 ) -> Estimator:
+    _check_names(more, *(("members",) if make is Ensemble else ()))
     return make(
         _encoder(encoder, backbone, inputs), density or DensitySettings(), training or DENSITY,
         pretraining or PRETRAINING, finishing or FINISHING, **more,
     )  # fmt: skip
 
 
+class _Families(dict[str, Callable[..., Estimator]]):
+    """Names and what makes an estimator of each."""
+
+    def __missing__(self, name: str) -> Callable[..., Estimator]:
+        raise InputError(f"no family {name!r}; there are {', '.join(self)}")
+
+
 #: Makes an estimator of each family: ``FAMILIES[name](encoder=..., density=..., training=...,
 #: pretraining=..., finishing=...)``. Each argument is optional; the family says the backbone,
 #: whatever ``encoder`` says, and what it has no use for it does not read. ``ensemble`` takes
 #: ``members`` as well.
-FAMILIES: Mapping[str, Callable[..., Estimator]] = {
-    "prior_mean": partial(_baseline, PriorMean),
-    "ridge": partial(_baseline, RidgeGaussian),
-    "nearest": partial(_baseline, NearestNeighbour),
-    "boosting": partial(_baseline, GradientBoosting),
-    "mlp": partial(_regressor, "mlp"),
-    "bilstm": partial(_regressor, "bilstm"),
-    "lstm": partial(_regressor, "lstm"),
-    "cnn_bilstm": partial(_regressor, "cnn_bilstm"),
-    "transformer": partial(_regressor, "transformer"),
-    "npe_mlp": partial(_posterior, PosteriorEstimator, "mlp"),
-    "npe_bilstm": partial(_posterior, PosteriorEstimator, "bilstm"),
-    "npe_lstm": partial(_posterior, PosteriorEstimator, "lstm"),
-    "npe_cnn_bilstm": partial(_posterior, PosteriorEstimator, "cnn_bilstm"),
-    "npe_transformer": partial(_posterior, PosteriorEstimator, "transformer"),
-    "npe_features": partial(_posterior, PosteriorEstimator, "mlp", "features"),
-    "fmpe": partial(_posterior, FlowMatching, "cnn_bilstm"),
-    "ensemble": partial(_posterior, Ensemble, "cnn_bilstm"),
-}
+FAMILIES: Mapping[str, Callable[..., Estimator]] = _Families(
+    {
+        "prior_mean": partial(_baseline, PriorMean),
+        "ridge": partial(_baseline, RidgeGaussian),
+        "nearest": partial(_baseline, NearestNeighbour),
+        "boosting": partial(_baseline, GradientBoosting),
+        "mlp": partial(_regressor, "mlp"),
+        "bilstm": partial(_regressor, "bilstm"),
+        "lstm": partial(_regressor, "lstm"),
+        "cnn_bilstm": partial(_regressor, "cnn_bilstm"),
+        "transformer": partial(_regressor, "transformer"),
+        "npe_mlp": partial(_posterior, PosteriorEstimator, "mlp"),
+        "npe_bilstm": partial(_posterior, PosteriorEstimator, "bilstm"),
+        "npe_lstm": partial(_posterior, PosteriorEstimator, "lstm"),
+        "npe_cnn_bilstm": partial(_posterior, PosteriorEstimator, "cnn_bilstm"),
+        "npe_transformer": partial(_posterior, PosteriorEstimator, "transformer"),
+        "npe_features": partial(_posterior, PosteriorEstimator, "mlp", "features"),
+        "fmpe": partial(_posterior, FlowMatching, "cnn_bilstm"),
+        "ensemble": partial(_posterior, Ensemble, "cnn_bilstm"),
+    }
+)

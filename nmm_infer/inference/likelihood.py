@@ -66,6 +66,8 @@ class GaussianLikelihood:
         kind: str | None = None,
         snr: float | None = None,
     ) -> None:
+        if not isinstance(observer, Observer):
+            raise InputError(f"likelihood: give an observer, not a {type(observer).__name__}")
         protocol, noise = observer.protocol, observer.noise
         reasons = {
             "the drive is noisy (prior.noise)": task.noisy,

@@ -67,7 +67,7 @@ class Sequences:
     @property
     def flat(self) -> NDArray[np.float32]:
         """Values and context, shape (n, step * component + context): what networks read."""
-        values = self.values.reshape(len(self.values), -1)
+        values = self.values.reshape(len(self.values), int(np.prod(self.values.shape[1:])))
         if self.context is None:
             return values
         return np.concatenate([values, self.context], axis=1).astype(np.float32)

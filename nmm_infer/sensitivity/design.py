@@ -204,6 +204,8 @@ def _members(names: list[str], groups: Mapping[str, Iterable[str]]) -> list[str]
     """Return the group of each parameter, in the order of the parameters."""
     of: dict[str, str] = {}
     for group, members in groups.items():
+        if isinstance(members, str):
+            raise InputError(f"group {group!r}: give a list of names, not the text {members!r}")
         for name in members:
             if name not in names:
                 raise InputError(

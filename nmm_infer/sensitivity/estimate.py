@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nmm_infer import _threads
 from nmm_infer._progress import stage
-from nmm_infer.campaign import DIVERGED, OK, REJECTED
+from nmm_infer.campaign import DIVERGED, OK, PENDING, REJECTED
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity.methods import Method, Options, Problem, quiet
 
@@ -136,7 +136,7 @@ def estimate(
                 for result in pool.map(one, columns) if workers > 1 else map(one, columns):
                     found.append(result)
                     advance(1)
-    return _dataset(found, values, inputs, options, int((status != OK).sum()))
+    return _dataset(found, values, inputs, options, status)
 
 
 def _check_lost(
@@ -247,7 +247,7 @@ def _dataset(
     values: xr.DataArray,
     inputs: Inputs,
     options: Options,
-    failed: int,
+    status: NDArray[np.int8],
 ) -> xr.Dataset:
     dims, shape = [str(d) for d in values.dims[1:]], values.shape[1:]
     coords = {k: v for k, v in values.coords.items() if v.dims and "simulation" not in v.dims}
@@ -297,7 +297,8 @@ def _dataset(
         method=inputs.name,
         resamples=options.resamples,
         level=options.level,
-        failed_runs=failed,
+        failed_runs=int((~np.isin(status, (OK, REJECTED, PENDING))).sum()),
+        rejected_runs=int((status == REJECTED).sum()),
         lost_blocks=lost,
         notes=json.dumps(named),
         versions=json.dumps({name: version(name) for name in ("nmm-infer", "SALib", "numpy")}),

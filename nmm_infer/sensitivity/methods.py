@@ -170,7 +170,7 @@ def find_method(name: str) -> Method:
 
 def check_size(name: str, n: int) -> None:
     """Refuse sizes that a design cannot have."""
-    if n != int(n) or n < 2:
+    if not np.isfinite(n) or n != int(n) or n < 2:
         raise InputError(f"n must be a whole number of at least 2, got {n}")
     if find_method(name).given_data and n < FEWEST_RUNS:
         raise InputError(f"{name}: n must be at least {FEWEST_RUNS} runs, got {n}")

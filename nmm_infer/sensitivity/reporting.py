@@ -218,7 +218,11 @@ def print_table(found: xr.Dataset, console: Console) -> None:
     for k, parameter in enumerate(found["parameter"].values):
         table.add_row(str(parameter), *(cells[k] for cells in columns.values()))
     console.print(table)
-    for attribute, unit in (("failed_runs", "runs failed"), ("lost_blocks", "blocks were lost")):
+    told = {
+        "failed_runs": "runs failed", "rejected_runs": "runs were rejected by the study",
+        "lost_blocks": "blocks were lost",
+    }  # fmt: skip
+    for attribute, unit in told.items():
         if found.attrs[attribute]:
             console.print(f"{found.attrs[attribute]:,} {unit}", highlight=False)
 

@@ -410,6 +410,9 @@ def _check_drawn(cube: Any, prior: Prior, tolerance: float) -> None:
     and Smirnov) of the share tolerated is let pass, beside that of chance.
     """
     for i, name in enumerate(prior.names):
+        lost = int(np.isnan(cube[:, i]).sum())
+        if lost:
+            raise InputError(f"{name} is not a number in {lost} of {len(cube)} runs")
         gap = stats.kstest(cube[:, i], "uniform").statistic
         if gap > tolerance + 3 / np.sqrt(len(cube)):
             raise InputError(

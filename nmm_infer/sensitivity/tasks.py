@@ -180,6 +180,11 @@ class FunctionTask:
         result = self._function(theta)
         if isinstance(result, xr.DataArray):
             result = result.transpose("simulation", *self._dims).values
+        if np.iscomplexobj(result):
+            raise InputError(
+                "the function returns complex numbers: give their real and imaginary parts, or "
+                "their magnitudes"
+            )
         return {OUTPUT: np.asarray(result, dtype=np.float64)}
 
 

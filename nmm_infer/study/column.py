@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["ColumnSettings"]
 
@@ -59,3 +59,12 @@ class ColumnSettings(BaseModel):
         "and sample, uV",
     )
     montage: str = Field("biosemi64", description="electrodes, by MNE's name of a montage")
+
+    @field_validator("montage")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from mne.channels import get_builtin_montages
+
+        if name not in get_builtin_montages():
+            raise ValueError(f"MNE has no montage {name!r}; see mne.channels.get_builtin_montages")
+        return name

@@ -172,6 +172,7 @@ class Study(BaseModel):
         try:
             study = cls.model_validate({**defaults, **table})
             study.build_prior()
+            study._check_stimulus()
         except ValidationError as error:
             raise InputError(f"{path}: {_first(error)}") from error
         except InputError as error:
@@ -197,6 +198,14 @@ class Study(BaseModel):
         if self.model_file is not None:
             load_models(self.model_file)
         return get_model(self.model)
+
+    def _check_stimulus(self) -> None:
+        if self.column is not None:
+            try:
+                for target in self.column.stimulus:
+                    self.declaration.get_target(target)
+            except InputError as error:
+                raise InputError(f"column.stimulus: {error}") from error
 
     @property
     def synaptic(self) -> tuple[str, ...]:
