@@ -215,7 +215,8 @@ def table(record: dict[str, Any]) -> str:
 
 def _seconds(entry: dict[str, Any]) -> str:
     low, high = (f"{value:.3g}" for value in entry["range"])
-    return f"{entry['seconds']:.3g} ({low} to {high})"
+    spread = "once" if entry["range"][0] == entry["range"][1] else f"{low} to {high}"
+    return f"{entry['seconds']:.3g} ({spread})"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:

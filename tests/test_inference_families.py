@@ -139,6 +139,17 @@ def test_draws_are_residuals_put_in_place_and_the_density_is_their_gaussian() ->
         assert got[0] == pytest.approx(expected, abs=1e-4)  # the ridge on the covariance
 
 
+def test_few_residuals_make_no_covariance() -> None:
+    rng = np.random.default_rng(5)
+    z = rng.standard_normal((200, 9))
+    mean, scale = np.zeros((200, 9)), np.ones((200, 9))
+    for m in (1, 3, 8, 44):
+        few = Conformal(rng.standard_normal((m, 9)))
+        spread = np.sqrt((few.residuals**2).mean(axis=0) + 1e-6)
+        expected = stats.norm.logpdf(z / spread).sum(axis=1) - np.log(spread).sum()
+        np.testing.assert_allclose(few.log_prob(z, mean, scale), expected, rtol=1e-9)
+
+
 class OneSpread(Estimator, ConformalMixin):
     """Predicts what it sees, with one spread at two levels of noise that differ threefold."""
 

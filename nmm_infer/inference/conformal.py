@@ -41,6 +41,8 @@ __all__ = ["Conformal", "ConformalMixin", "split"]
 #: Share of the runs that calibrates, and the largest number of them. The rank distribution of 2,000
 #: residuals (a fifth of 10,000 runs) is within .03 of the truth nineteen times in twenty.
 SHARE, MOST = 0.2, 10_000
+#: Residuals for each parameter that a covariance is estimated from.
+_ENOUGH = 5
 
 
 def split(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -93,9 +95,17 @@ class Conformal:
     def log_prob(
         self, z: NDArray[Any], mean: NDArray[Any], scale: NDArray[Any]
     ) -> NDArray[np.float64]:
-        """Return the log density of the Gaussian with mean and covariance of the draws, (n,)."""
-        centre = self.residuals.mean(axis=0)
-        covariance = np.atleast_2d(np.cov(self.residuals.T)) + 1e-6 * np.eye(len(centre))
+        """Return the log density of the Gaussian with mean and covariance of the draws, (n,).
+
+        Where there are too few residuals for a covariance, it has their mean squares alone.
+        """
+        m, size = self.residuals.shape
+        if m < _ENOUGH * size:
+            centre, covariance = np.zeros(size), np.diag((self.residuals**2).mean(axis=0))
+        else:
+            centre = self.residuals.mean(axis=0)
+            covariance = np.atleast_2d(np.cov(self.residuals.T))
+        covariance = covariance + 1e-6 * np.eye(size)
         density = stats.multivariate_normal(centre, covariance, allow_singular=True)
         white = (z - mean) / scale
         return np.asarray(density.logpdf(white)).reshape(len(white)) - np.log(scale).sum(axis=1)
