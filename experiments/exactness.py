@@ -164,17 +164,17 @@ def table(record: dict[str, Any]) -> str:
         )
         found = fit["calibration"]
         rows.append(
-            f"| {int(size):,} | {raw.mean():.3f} | {refined.mean():.3f} "
-            f"({np.quantile(refined, 0.9):.3f}) | {(ess >= 100).mean():.0%} "
-            f"| {np.median(seconds):.1f} ({seconds.max():.1f}) | {np.median(amortised):.2f} "
-            f"| {found['largest_gap']:.3f} ({found['band']:.3f}) |"
+            f"| {int(size):,} | {raw.mean():z.3f} | {refined.mean():z.3f} "
+            f"({np.quantile(refined, 0.9):z.3f}) | {(ess >= 100).mean():.0%} "
+            f"| {np.median(seconds):.1f} ({seconds.max():.1f}) | {np.median(amortised):z.2f} "
+            f"| {found['largest_gap']:z.3f} ({found['band']:z.3f}) |"
         )
     p_values = record["ranks_p_values"]
     rows += [
         "",
         f"References certified: {record['certified']} of {len(record['references'])}. Ranks of the "
         f"true parameters among their draws are uniform: the smallest of {len(p_values)} p-values "
-        f"is {min(p_values.values()):.2f}.",
+        f"is {min(p_values.values()):z.2f}.",
     ]
     return "\n".join(rows)
 

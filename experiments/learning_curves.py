@@ -103,7 +103,7 @@ def table(record: dict[str, Any]) -> str:
             gain = interval([f["gain"] for f in fits])["mean"]
             r2 = np.mean([list(f["r2"].values()) for f in fits])
             gap = max(f["largest_gap"] for f in fits)
-            cells.append(f"{gain:.2f} ({r2:.2f}; {gap:.3f})")
+            cells.append(f"{gain:z.2f} ({r2:z.2f}; {gap:z.3f})")
         rows.append(f"| {family} | {' | '.join(cells)} |")
     seconds = []
     for family, by_size in record["fits"].items():

@@ -91,20 +91,20 @@ def table(record: dict) -> str:
 
         def show(key: str, part: dict = part) -> str:
             g = part[key]
-            return f"{g['mean']:.2f} [{g['low']:.2f}, {g['high']:.2f}]"
+            return f"{g['mean']:z.2f} [{g['low']:z.2f}, {g['high']:z.2f}]"
 
         rows.append(
             f"| {record['study']['budget']['calibration']:,} | {label} "
             f"| {show('gain_over_prior_nats')} | {show('gain_over_ridge_nats')} "
-            f"| {part['largest_gap']:.3f} ({part['band']:.3f}) "
+            f"| {part['largest_gap']:z.3f} ({part['band']:z.3f}) "
             f"| {record['seconds'][f'training_{name}']:.0f} |"
         )
     rows += ["", "| parameter | contraction | R² | nRMSE | slope | 90 % coverage | ridge R² |"]
     rows.append("|---|---|---|---|---|---|---|")
     for name, row in record["all"]["parameters"].items():
         rows.append(
-            f"| {name} | {row['contraction']:.2f} | {row['r2']:.2f} | {row['nrmse']:.2f} "
-            f"| {row['slope']:.2f} | {row['coverage_90']:.2f} | {row['ridge_r2']:.2f} |"
+            f"| {name} | {row['contraction']:z.2f} | {row['r2']:z.2f} | {row['nrmse']:z.2f} "
+            f"| {row['slope']:z.2f} | {row['coverage_90']:z.2f} | {row['ridge_r2']:z.2f} |"
         )
     rows.append("| predict the mean | 0 | 0 | 1 | 0 | - | 0 |")
     return "\n".join(rows)

@@ -235,26 +235,26 @@ def table(record: dict[str, Any]) -> str:
             over = show(one["gain_over_baseline"]) if "gain_over_baseline" in one else "-"
             rows.append(
                 f"| {kind} | {label} | {show(one['gain_over_prior'])} | {over} "
-                f"| {one['accuracy']:.2f} | {one['largest_ece']:.3f} ({one['band']:.3f}) "
+                f"| {one['accuracy']:z.2f} | {one['largest_ece']:z.3f} ({one['band']:z.3f}) "
                 f"| {'yes' if one['passed'] else 'no'} |"
             )
-        rows.append(f"| {kind} | equal ones | 0 | - | {1 / len(record['models']):.2f} | - | - |")
+        rows.append(f"| {kind} | equal ones | 0 | - | {1 / len(record['models']):z.2f} | - | - |")
     names = [NAMES[m] for m in record["models"]]
     rows += ["", "| recording | made by | " + " | ".join(f"given to {n}" for n in names) + " |"]
     rows.append("|---" * (2 + len(names)) + "|")
     for kind, part in record["kinds"].items():
         for name, row in zip(names, part["comparison"]["confusion"], strict=True):
-            rows.append(f"| {kind} | {name} | " + " | ".join(f"{c:.2f}" for c in row) + " |")
+            rows.append(f"| {kind} | {name} | " + " | ".join(f"{c:z.2f}" for c in row) + " |")
     rows += ["", "| recording | what it is | looks like none of the models |", "|---|---|---|"]
     for kind, part in record["kinds"].items():
         for name, one in part["unlike_all"].items():
-            share = f"{one['share']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+            share = f"{one['share']:z.2f} [{one['low']:z.2f}, {one['high']:z.2f}]"
             rows.append(f"| {kind} | {name} | {share} |")
     return "\n".join(rows)
 
 
 def show(score: dict[str, float]) -> str:
-    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    return f"{score['mean']:z.2f} [{score['low']:z.2f}, {score['high']:z.2f}]"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:

@@ -281,7 +281,7 @@ def table(record: dict[str, Any]) -> str:
         f"|---|{'---|' * (len(snrs) + 1)}",
     ]
     for family, fits in record["fits"].items():
-        cells = [f"{_mean(fits, s, 'r2'):.2f}" for s in snrs]
+        cells = [f"{_mean(fits, s, 'r2'):z.2f}" for s in snrs]
         seconds = np.mean([f["training_seconds"] for f in fits])
         rows.append(f"| {family} | {' | '.join(cells)} | {seconds:.0f} |")
     rows += [
@@ -295,7 +295,7 @@ def table(record: dict[str, Any]) -> str:
     for family, fits in record["fits"].items():
         found = [fits[0]["levels"][s].get("calibration") for s in snrs]
         if all(found):
-            cells = [f"{max(c['gap'].values()):.3f}{'' if c['passed'] else ' (!)'}" for c in found]
+            cells = [f"{max(c['gap'].values()):z.3f}{'' if c['passed'] else ' (!)'}" for c in found]
             rows.append(f"| {family} | {' | '.join(cells)} |")
     best = _best(record)
     fits = record["fits"][best]
@@ -313,8 +313,8 @@ def table(record: dict[str, Any]) -> str:
             values = [_mean(fits, s, k, j) for k in
                       ("r2", "nrmse", "slope", "r", "coverage_90", "contraction")]  # fmt: skip
             collapsed = _values(fits, s, "collapsed")[:, j].any()
-            more = ", ".join("-" if np.isnan(v) else f"{v:.2f}" for v in values[1:])
-            cells.append(f"{values[0]:.2f} ({more}{', c' if collapsed else ''})")
+            more = ", ".join("-" if np.isnan(v) else f"{v:z.2f}" for v in values[1:])
+            cells.append(f"{values[0]:z.2f} ({more}{', c' if collapsed else ''})")
         rows.append(f"| {p} | {' | '.join(cells)} |")
     for snr, found in record["exact"].items():
         rows += [
@@ -327,7 +327,7 @@ def table(record: dict[str, Any]) -> str:
             f"|---|{'---|' * len(parameters)}",
         ]
         for name in ("amortised", "refined", "least_squares"):
-            cells = [f"{found[name][p]['r2']:.2f}" for p in parameters]
+            cells = [f"{found[name][p]['r2']:z.2f}" for p in parameters]
             rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     rows += ["", "Nominal levels and what single runs have (5, 50, 95 % quantiles, dB): "]
     rows[-1] += "; ".join(

@@ -51,7 +51,7 @@ SCALES = {
         "small": 1000, "large": 10_000, "test": 1000, "seeds": 5,
         "families_small": ["ridge", "transformer", "bilstm", "npe_mlp"],
         "families_large": [*BASELINES, *REGRESSORS, *POSTERIORS], "posterior": "npe_mlp",
-        "training": 60_000, "epochs": 120, "steps": 5000, "steps_large": 800,
+        "training": 100_000, "epochs": 120, "steps": 5000, "steps_large": 800,
         "fresh": 10_000, "draws": 256, "trials": 59, "fisher": 400,
     },
     "gpu": {
@@ -252,7 +252,7 @@ def table(record: dict[str, Any]) -> str:
         f"|---|{'---|' * len(names)}",
     ]
     if small:
-        told = [f"{PUBLISHED[name]:.2f}" if name in PUBLISHED else "-" for name in names]
+        told = [f"{PUBLISHED[name]:z.2f}" if name in PUBLISHED else "-" for name in names]
         rows.append(f"| stored outputs of the released code | {' | '.join(told)} |")
     for family, fits in small.items():
         cells = []
@@ -260,8 +260,8 @@ def table(record: dict[str, Any]) -> str:
             r = [f["scores"][name]["r"] for f in fits]
             r = interval([0.0 if v is None else v for v in r])
             r2 = np.mean([f["scores"][name]["r2"] for f in fits])
-            spread = f"[{r['low']:.3f}, {r['high']:.3f}]" if len(fits) > 1 else "(one seed)"
-            cells.append(f"{r['mean']:.3f} {spread}, {r2:.2f}")
+            spread = f"[{r['low']:z.3f}, {r['high']:z.3f}]" if len(fits) > 1 else "(one seed)"
+            cells.append(f"{r['mean']:z.3f} {spread}, {r2:z.2f}")
         rows.append(f"| {family} | {' | '.join(cells)} |")
     if record["large"]:
         rows += [
@@ -273,7 +273,7 @@ def table(record: dict[str, Any]) -> str:
         ]
     for family, fit in record["large"].items():
         cells = [
-            f"{fit['scores'][n]['r2']:.2f}{'' if fit['scores'][n]['beats_mean'] else ' (!)'}"
+            f"{fit['scores'][n]['r2']:z.2f}{'' if fit['scores'][n]['beats_mean'] else ' (!)'}"
             for n in names
         ]
         rows.append(f"| {family} | {' | '.join(cells)} |")
@@ -290,12 +290,12 @@ def table(record: dict[str, Any]) -> str:
         for name, found in answers.items():
             top = record["ceilings"][name]
             cells = [
-                f"{found['products'][c]['r2']:.2f}" + (f" [{top[c]:.2f}]" if c in top else "")
+                f"{found['products'][c]['r2']:z.2f}" + (f" [{top[c]:z.2f}]" if c in top else "")
                 for c in columns
             ]
             rows.append(
                 f"| {name} ({found['median_snr']:.0f} dB) | {' | '.join(cells)} "
-                f"| {found['largest_gap']:.3f} ({found['band']:.3f}) |"
+                f"| {found['largest_gap']:z.3f} ({found['band']:z.3f}) |"
             )
     answers = record["answers"].get("20 dB", {})
     if not answers:
@@ -311,12 +311,12 @@ def table(record: dict[str, Any]) -> str:
     ]
     for name, found in answers.items():
         possible, got = found["contraction_possible"], found["contraction"]
-        cells = [f"{possible[n]:.2f}, {got[n]:.2f}" for n in names]
+        cells = [f"{possible[n]:z.2f}, {got[n]:z.2f}" for n in names]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     rows.append("")
     for name, found in answers.items():
         weak = [
-            f"{direction} ({contraction:.2f})"
+            f"{direction} ({contraction:z.2f})"
             for direction, contraction in zip(
                 found["directions"], found["direction_contraction"], strict=True
             )
@@ -339,10 +339,10 @@ def headline(record: dict[str, Any]) -> str:
         "|---|" + "---|" * len(columns),
     ]
     for label, name in {"units as released": released, "units that agree": agreeing}.items():
-        cells = [f"{round(answers[name]['products'][c]['r2'], 2) + 0.0:.2f}" for c in columns]
+        cells = [f"{round(answers[name]['products'][c]['r2'], 2) + 0.0:z.2f}" for c in columns]
         rows.append(f"| {label} | {' | '.join(cells)} |")
     top = ceilings_of[agreeing]
-    cells = [f"{top[c]:.2f}" if c in top else "" for c in columns]
+    cells = [f"{top[c]:z.2f}" if c in top else "" for c in columns]
     rows.append(f"| ceiling where C_1 to C_4 are known | {' | '.join(cells)} |")
     return "\n".join(rows)
 
