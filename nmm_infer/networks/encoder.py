@@ -94,7 +94,7 @@ class Encoder(nn.Module):
 
     def known(self, x: Tensor) -> Tensor:
         """Return log size and context of observations, of order one, shape (n, 1 + context)."""
-        return self.standardise(x).summary
+        return self.standardise.summary(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, step * component + context), in the protocol's units, to (n, width)."""

@@ -99,19 +99,29 @@ class Standardise(nn.Module):
         """Numbers that are known altogether."""
         return 2 * self.n_steps * self.n_components + 1 + self.n_context
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n_values = self.n_steps * self.n_components
-        values = x[:, :n_values].reshape(-1, self.n_steps, self.n_components)
+    def _values(self, x: Tensor) -> Tensor:
+        values = x[:, : self.n_steps * self.n_components]
+        values = values.reshape(-1, self.n_steps, self.n_components)
+        return torch.log(values.clamp_min(1e-12)) if self.logarithmic else values
+
+    def _size(self, values: Tensor) -> Tensor:
+        """Return the mean of logarithms, or the root mean square, shape (n,)."""
         if self.logarithmic:
-            amplitude = torch.log(values.clamp_min(1e-12))
-            size = amplitude.mean((1, 2))
-            shape = amplitude - size[:, None, None]
-        else:
-            size = (values**2).mean((1, 2)).clamp_min(1e-16).sqrt()
-            shape = torch.asinh(2.0 * values / size[:, None, None])
-            amplitude = torch.asinh(values / self.scale)
-            size = torch.log(size)
-        return shape, amplitude, torch.cat([size[:, None], x[:, n_values:]], dim=1)
+            return values.mean((1, 2))
+        return (values**2).mean((1, 2)).clamp_min(1e-16).sqrt()
+
+    def _told(self, x: Tensor, size: Tensor) -> Tensor:
+        """Return log size and context, shape (n, 1 + context)."""
+        size = size if self.logarithmic else torch.log(size)
+        return torch.cat([size[:, None], x[:, self.n_steps * self.n_components :]], dim=1)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        values = self._values(x)
+        size = self._size(values)
+        if self.logarithmic:
+            return values - size[:, None, None], values, self._told(x, size)
+        shape = torch.asinh(2.0 * values / size[:, None, None])
+        return shape, torch.asinh(values / self.scale), self._told(x, size)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> Standardise:
@@ -137,6 +147,11 @@ class Standardise(nn.Module):
             (amplitude - self.amplitude_location) / self.amplitude_spread,
             (summary - self.summary_location) / self.summary_spread,
         )
+
+    def summary(self, x: Tensor) -> Tensor:
+        """Return what :meth:`forward` returns as ``summary``, without the rest."""
+        told = self._told(x, self._size(self._values(x)))
+        return (told - self.summary_location) / self.summary_spread
 
 
 def _spread(x: Tensor) -> Tensor:
