@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mne
-import numpy as np
 
+from nmm_infer._checks import check_whole
 from nmm_infer._progress import show_progress
 from nmm_infer.anatomy import patch_head, template_head
 from nmm_infer.anatomy.sensors import reference
@@ -209,20 +210,23 @@ def simulate_study(
         return run(task, design, store, scheduler=scheduler, description="Simulating")
 
 
-def column_observer(study: Study, noise: Noise | NoiseLevels | None = None) -> Observer:
+def column_observer(
+    study: Study, noise: Noise | NoiseLevels | Observation | None = None
+) -> Observer:
     """Return what sees the columns of a study: a patch of the template head, and noise.
 
     Parameters
     ----------
     study : Study
         A study of one column, whose protocol names the region.
-    noise : Noise or NoiseLevels, optional
+    noise : Noise, NoiseLevels or Observation, optional
         Noise of the averaged response after reference; white noise of the study's level without.
+        Or an observation that is to be asked about: its forward model, channels, filters and noise.
 
     Returns
     -------
     Observer
-        With the electrodes of the study's montage.
+        With the electrodes of the study's montage, or those of the observation.
 
     Raises
     ------
@@ -232,6 +236,9 @@ def column_observer(study: Study, noise: Noise | NoiseLevels | None = None) -> O
     column, region = study.column, study.protocol.region
     if column is None or region is None:
         raise InputError("a study of one column has a [column] table and names protocol.region")
+    if isinstance(noise, Observation):
+        seen = replace(noise, head=patch_head(noise.head, region, column.patch))
+        return Observer.like(seen, study.protocol, seed=study.seed)
     info = column_info(study)
     head = patch_head(template_head(info, settings=study.head), region, column.patch)
     if noise is None:
@@ -286,8 +293,7 @@ def simulate_column(
     """
     if study.column is None:
         raise InputError("simulate_column: the study has no [column]; see simulate_study")
-    if not np.isfinite(n) or n != int(n) or n < 1:
-        raise InputError(f"simulate_column: give a number of runs of at least 1, not {n}")
+    check_whole("simulate_column: n", n, 1)
     task = _column_task(study, stream)
     tried = task.prior.sample(2000, seed=study.seed, stream="prior/acceptance")
     values = dict(zip(task.prior.names, task.prior.values(tried).T, strict=True))

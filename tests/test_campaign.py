@@ -33,6 +33,8 @@ from nmm_infer.campaign import (
 )
 from nmm_infer.errors import InputError
 from nmm_infer.parameters import Parameter, Prior
+from nmm_infer.runs import simulate_study
+from nmm_infer.study import Study
 
 PRIOR = Prior(
     [
@@ -626,3 +628,9 @@ def test_the_bar_begins_where_an_earlier_job_ended(
     assert "Playing" in shown
     assert "50/50" in shown
     assert "runs/s" in shown
+
+
+def test_a_place_where_nothing_can_be_made() -> None:
+    study = Study.preset("column5_narrow")
+    with pytest.raises(InputError, match=r"/proc/x\.zarr: cannot be made here"):
+        simulate_study(study, 3, "/proc/x.zarr")

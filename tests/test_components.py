@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import mne
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from scipy import stats
 
 from nmm_infer.anatomy import Head, patch_head, template_head
-from nmm_infer.anatomy.sensors import reference
+from nmm_infer.anatomy.sensors import interpolation, reference
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
 from nmm_infer.inference import FAMILIES
@@ -30,7 +31,7 @@ from nmm_infer.observation import (
     white_noise,
 )
 from nmm_infer.observation.components import spatial_components
-from nmm_infer.runs import build_task
+from nmm_infer.runs import build_task, column_observer
 from nmm_infer.study import Study
 
 REGION = "caudalmiddlefrontal-lh"
@@ -274,6 +275,71 @@ def test_a_recording_goes_through_the_same_components(
         strange = dataclasses.replace(strange, spatial=strange.spatial[np.ix_(order, order)])
         with pytest.warns(UserWarning, match=f"has {factor:.2g} times the variance"):
             estimator.sequences(dataclasses.replace(other, noise=strange))
+
+
+def test_noise_is_that_of_its_channels_by_name(
+    patch: Head, info: mne.Info, columns: Campaign
+) -> None:
+    """In any order, and with more channels than the head has."""
+    loud = np.where(np.arange(len(info.ch_names)) == 3, 25.0, 1.0)
+    plain = _kinds(info)["white"].noise
+    plain = dataclasses.replace(plain, spatial=plain.spatial * np.sqrt(np.outer(loud, loud)))
+    order = np.random.default_rng(4).permutation(len(info.ch_names))
+    names = (*(plain.channels[k] for k in order), "EMG")
+    spatial = np.zeros((len(names), len(names)))
+    spatial[:-1, :-1], spatial[-1, -1] = plain.spatial[np.ix_(order, order)], 1.0
+    turned = dataclasses.replace(plain, channels=names, spatial=spatial)
+    one, other = (Observer(patch, noise, PROTOCOL, info, seed=4) for noise in (plain, turned))
+    for a, b in zip(
+        (one.view(columns).sequences().values, one.components.matrix),
+        (other.view(columns).sequences().values, other.components.matrix),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    few = dataclasses.replace(plain, channels=plain.channels[2:], spatial=plain.spatial[2:, 2:])
+    with pytest.raises(InputError, match=rf"lacks channel\(s\) {plain.channels[0]}"):
+        Observer(patch, few, PROTOCOL, info)
+    with pytest.raises(InputError, match="give a Noise or NoiseLevels, not a Covariance"):
+        Observer(patch, plain.covariance(), PROTOCOL, info)
+    turned = dataclasses.replace(turned, channels=names[:-1], spatial=spatial[:-1, :-1])
+    found = []
+    for noise in (plain, turned):
+        kinds = {"a": NoiseKind(noise), "b": NoiseKind(noise, jitter=0.01)}
+        levels = levels_for(kinds, 1e-14, (0.0, 10.0), PROTOCOL.n_steps)
+        observer = Observer(patch, levels.only(snr=10.0), PROTOCOL, info, seed=4)
+        found.append(observer.view(columns).sequences())
+    np.testing.assert_allclose(found[0].values, found[1].values, rtol=1e-4, atol=1e-4)
+    assert (found[0].context == found[1].context).all()
+    assert len(np.unique(found[1].context, axis=0)) == 2  # two kinds at the chosen level
+
+
+def test_filters_and_mended_channels_are_told(
+    patch: Head, info: mne.Info, columns: Campaign
+) -> None:
+    observer = Observer(patch, _kinds(info)["white"].noise, PROTOCOL, info)
+    estimator = FAMILIES["ridge"]().fit(columns, observer)
+    sensors = observer.view(columns.select(slice(0, 1))).sensors(0)
+    seen = _recording(sensors[0], patch, info, observer.noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.sequences(seen)
+    for band in ((1.0, 40.0), (0.0, 20.0)):
+        with pytest.warns(UserWarning, match=r"was filtered to .* the training data to 0 to 40 Hz"):
+            estimator.sequences(dataclasses.replace(seen, band=band))
+    near = np.argsort(-np.abs(patch.leadfield.values[:, 0]))[0]
+    mended = reference(info) @ interpolation(info, [info.ch_names[near]])
+    seen = dataclasses.replace(seen, operator=mended)
+    with pytest.warns(UserWarning, match="channels of this recording were interpolated"):
+        estimator.sequences(seen)
+    # Trained as the recording was made, nothing is left to tell.
+    study = Study.preset("column5_narrow").replace(protocol=PROTOCOL.model_dump())
+    seen = dataclasses.replace(seen, head=template_head(info), band=(0.5, 30.0))
+    own = column_observer(study, seen)
+    assert (own.band, own.operator, own.head.regions) == (seen.band, mended, [REGION])
+    estimator = FAMILIES["ridge"]().fit(columns, own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.sequences(seen)
 
 
 def test_a_recording_is_told_its_kind_and_level(

@@ -19,6 +19,7 @@ from nmm_infer.errors import InputError
 from nmm_infer.inference import (
     FAMILIES,
     Estimator,
+    NearestNeighbour,
     PosteriorEstimator,
     PosteriorMixin,
     Regressor,
@@ -29,6 +30,7 @@ from nmm_infer.observation import Observer, Sequences, View, observe
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.scenarios import NetworkTask
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
+from nmm_infer.study import Study
 
 ONCE = TrainingSettings(epochs=1, batch_size=64)
 TINY = {
@@ -292,7 +294,19 @@ def test_what_cannot_be_fitted_or_asked(toy: ToyObserver) -> None:
     runs = toy_campaign(200)
     with pytest.raises(InputError, match="give an observer, not a NoneType"):
         RidgeGaussian().fit(runs, None, TOY_PRIOR)
+    with pytest.raises(InputError, match="give an observer, not a Study"):
+        RidgeGaussian().fit(runs, Study(), TOY_PRIOR)
     ridge = RidgeGaussian().fit(runs, toy, TOY_PRIOR)
+    for wrong in ({"n_draws": 1.5}, {"n_draws": 0}, {"seed": -1}, {"seed": 0.5}):
+        with pytest.raises(InputError, match="must be a whole number"):
+            ridge.posterior(toy.view(runs), **wrong)
+    with pytest.raises(InputError, match="level of an interval lies between 0 and 1, got 'a'"):
+        ridge.interval(toy.view(runs), "a")
+    with pytest.raises(InputError, match="3 parameter sets do not pair with 200 runs"):
+        ridge.log_prob(runs.theta[:3], toy.view(runs))
+    for numbers in (20, (), (0, 5), (2.5,)):
+        with pytest.raises(InputError, match="neighbours"):
+            NearestNeighbour(numbers)
     seen = toy.view(runs).sequences()
     none = Sequences(seen.values[:0], seen.region[:0])
     for ask in (ridge.posterior, ridge.predict):

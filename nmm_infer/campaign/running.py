@@ -143,6 +143,8 @@ def run(
                     "disk that they share with this machine"
                 )
     except OSError as error:
+        if place is None and error.errno not in _REFUSALS:
+            raise InputError(f"{path}: cannot be made here ({error.strerror})") from error
         if error.errno not in _REFUSALS:
             raise
         whole = 0 if place is None else n - count(place.pending(), place.chunk)

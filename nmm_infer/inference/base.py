@@ -19,10 +19,11 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from nmm_infer._checks import check_whole
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inference._asked import components_of, read_asked
+from nmm_infer.inference._asked import describe_observer, read_asked
 from nmm_infer.inference._files import write_folder
 from nmm_infer.observation import (
     Observation,
@@ -124,7 +125,7 @@ class Estimator(ABC):
         """
         if not isinstance(campaign, Campaign):
             raise InputError(f"fit: give a campaign, not a {type(campaign).__name__}")
-        if not hasattr(observer, "protocol"):
+        if not callable(getattr(observer, "view", None)):
             raise InputError(f"fit: give an observer, not a {type(observer).__name__}")
         if prior is None:
             prior = campaign.prior
@@ -140,10 +141,7 @@ class Estimator(ABC):
             "rejected_runs": campaign.rejected,
             "accepted": campaign.accepted,
             "campaign": campaign.fingerprint,
-            "channels": list(observer.head.channels),
-            "components": components_of(observer),
-            "noise": observer.noise.source,
-            "context": list(getattr(observer, "context_names", ())),
+            **describe_observer(observer),
             "seed": seed,
             "versions": versions(),
         }
@@ -222,8 +220,7 @@ class Estimator(ABC):
         """Turn whatever may be asked about into the sequences that the estimator reads."""
         check_fitted(self)
         return read_asked(
-            x, self.protocol_, self.training_["channels"], "estimator",
-            self.training_.get("components"), forward=forward, events=events,
+            x, self.protocol_, self.training_, "estimator", forward=forward, events=events
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
@@ -327,7 +324,7 @@ class PosteriorMixin(ABC):
         The estimate is the posterior mean in probit space, mapped back: the median of a posterior
         that is normal there. Arguments are those of :meth:`posterior`.
         """
-        check_draws(n_draws)
+        check_draws(n_draws, seed)
         flat, numbers = self._read(x, forward, events)
         z = self._summarise(flat, lambda draws: draws.mean(axis=1), n_draws, seed)
         return self.prior_.label(self.prior_.from_unconstrained(z), numbers=numbers)
@@ -359,7 +356,7 @@ class PosteriorMixin(ABC):
             Central intervals of the posterior: ``low`` and ``high``, in the parameters' units.
         """
         check_level(level)
-        check_draws(n_draws)
+        check_draws(n_draws, seed)
         flat, numbers = self._read(x, forward, events)
         tails = [(1 - level) / 2, (1 + level) / 2]
         z = self._summarise(
@@ -396,7 +393,7 @@ class PosteriorMixin(ABC):
         xarray.DataArray, dims (simulation, draw, parameter)
             Draws in the parameters' units.
         """
-        check_draws(n_draws)
+        check_draws(n_draws, seed)
         flat, numbers = self._read(x, forward, events)
         draws = self._sample(flat, n_draws, seed)
         return xr.DataArray(
@@ -412,6 +409,8 @@ class PosteriorMixin(ABC):
         """Return log q(theta | x) of each pair, shape (n,), in the parameters' units."""
         flat, _ = self._read(x)
         z = self.prior_.to_unconstrained(theta)
+        if len(z) != len(flat):
+            raise InputError(f"log_prob: {len(z)} parameter sets do not pair with {len(flat)} runs")
         return self._log_prob(z.astype(np.float32), flat) - self.prior_.log_jacobian(z)
 
 
@@ -427,16 +426,16 @@ def check_finite(x: NDArray[np.floating]) -> None:
         )
 
 
-def check_draws(n_draws: int) -> None:
-    """Raise an error unless there is at least one draw."""
-    if n_draws < 1:
-        raise InputError(f"n_draws must be at least 1, got {n_draws}")
+def check_draws(n_draws: int, seed: int) -> None:
+    """Raise an error unless there is at least one draw, and a seed."""
+    check_whole("n_draws", n_draws, 1)
+    check_whole("seed", seed, 0)
 
 
 def check_level(level: float) -> None:
     """Raise an error unless a probability lies between 0 and 1."""
-    if not 0 < level < 1:
-        raise InputError(f"the level of an interval lies between 0 and 1, got {level}")
+    if not isinstance(level, int | float | np.number) or not 0 < level < 1:
+        raise InputError(f"the level of an interval lies between 0 and 1, got {level!r}")
 
 
 def label_interval(prior: Prior, z: NDArray[Any], numbers: NDArray[np.int64]) -> xr.DataArray:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
-from nmm_infer.inference._asked import components_of, read_asked
+from nmm_infer.inference._asked import describe_observer, read_asked
 from nmm_infer.inference._files import write_folder
 from nmm_infer.inference.base import check_finite, versions
 from nmm_infer.inference.joined import JoinedView
@@ -151,6 +151,8 @@ class ModelComparison:
         InputError
             If there are fewer than two models, or fewer than 50 valid runs of one.
         """
+        if not isinstance(campaigns, Mapping) or not callable(getattr(observer, "view", None)):
+            raise InputError("model comparison: give campaigns by the names of models, an observer")
         if len(campaigns) < 2:
             raise InputError(f"model comparison: give two models at least, not {list(campaigns)}")
         views = {}
@@ -180,9 +182,7 @@ class ModelComparison:
             "failed_runs": {name: c.failed for name, c in campaigns.items()},
             "rejected_runs": {name: c.rejected for name, c in campaigns.items()},
             "campaigns": {name: c.fingerprint for name, c in campaigns.items()},
-            "channels": list(observer.head.channels),
-            "components": components_of(observer),
-            "noise": observer.noise.source,
+            **describe_observer(observer),
             "seed": seed,
             "versions": versions(),
             "validation_loss": losses,
@@ -259,8 +259,7 @@ class ModelComparison:
         """Turn whatever may be asked about into the sequences that the classifier reads."""
         self._check_fitted()
         return read_asked(
-            x, self.protocol_, self.training_["channels"], "comparison",
-            self.training_.get("components"), forward=forward, events=events,
+            x, self.protocol_, self.training_, "comparison", forward=forward, events=events
         )  # fmt: skip
 
     def probabilities(

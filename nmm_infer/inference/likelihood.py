@@ -68,6 +68,8 @@ class GaussianLikelihood:
     ) -> None:
         if not isinstance(observer, Observer):
             raise InputError(f"likelihood: give an observer, not a {type(observer).__name__}")
+        if not isinstance(task, ColumnTask):
+            raise InputError(f"likelihood: give a task of one column, not a {type(task).__name__}")
         protocol, noise = observer.protocol, observer.noise
         reasons = {
             "the drive is noisy (prior.noise)": task.noisy,

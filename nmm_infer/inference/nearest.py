@@ -12,6 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from nmm_infer._checks import check_whole
+from nmm_infer.errors import InputError
 from nmm_infer.inference.base import Estimator
 from nmm_infer.inference.conformal import ConformalMixin, split
 from nmm_infer.inference.network import part
@@ -54,6 +56,10 @@ class NearestNeighbour(Estimator, ConformalMixin):
         components: int = 20,
         most: int = 100_000,
     ) -> None:
+        if isinstance(neighbours, int) or not tuple(neighbours):
+            raise InputError(f"neighbours: give numbers to choose from, not {neighbours!r}")
+        for number in neighbours:
+            check_whole("neighbours", number, 1)
         self.neighbours = tuple(neighbours)
         self.components, self.most = components, most
 

@@ -130,8 +130,8 @@ class ComponentNoise:
             warnings.warn(
                 f"the noise of this recording has {worst:.2g} times the variance that its "
                 "components are taken to have, so that answers are surer or less sure than they "
-                "should be: train with the noise of the recording "
-                "(column_observer(study, observation.noise))",
+                "should be. Train with an observer of the recording (Observer.like, or "
+                "column_observer(study, observation))",
                 UserWarning,
                 stacklevel=4,
             )

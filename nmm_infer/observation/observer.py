@@ -81,8 +81,8 @@ class Observer:
     head : Head
         Forward model.
     noise : Noise or NoiseLevels
-        Sensor noise, absolute. With ``protocol.components`` its kind and level may differ from
-        run to run.
+        Sensor noise, absolute, of the head's channels, which are found by name. With
+        ``protocol.components`` its kind and level may differ from run to run.
     protocol : EvokedProtocol or SpontaneousProtocol
         The steps; see :func:`nmm_infer.observation.observe` for the same steps on a recording.
     info : mne.Info
@@ -111,6 +111,12 @@ class Observer:
         components: SensorOperator | None = None,
         seed: int = 0,
     ) -> None:
+        if not isinstance(noise, Noise | NoiseLevels):
+            raise InputError(
+                f"noise: give a Noise or NoiseLevels, not a {type(noise).__name__} (see "
+                "nmm_infer.observation.noise_from_covariance)"
+            )
+        noise = noise.of_channels(head.channels)
         if noise.sfreq is not None and not np.isclose(noise.sfreq, protocol.sfreq):
             raise InputError(
                 f"the noise is sampled at {noise.sfreq:g} Hz, the protocol at {protocol.sfreq:g} "
@@ -244,7 +250,14 @@ class Observer:
             If the components' noise differs from what the observer takes it for by more than a
             factor of two in variance.
         """
+        if not isinstance(observation, Observation):
+            raise InputError(
+                f"sequences: give an observation, observe(recording, protocol), not a "
+                f"{type(observation).__name__}"
+            )
         sensors = observation.data.sel(channel=_known(self.head.channels, observation)).values
+        if not isinstance(self.noise, NoiseLevels) and (kind is not None or snr is not None):
+            raise InputError("kind and snr choose among noise levels; this observer has one noise")
         if self.protocol.components is None:
             return self.reduce(sensors[None])
         if not isinstance(self.noise, NoiseLevels):
@@ -377,7 +390,9 @@ class Observer:
     ) -> Sequences:
         protocol = self.protocol
         sensors = self.level(sensors)
-        if protocol.region is None:
+        if protocol.region is None and isinstance(self.noise, NoiseLevels):
+            region = np.zeros(len(sensors), np.int64)  # as a view of components has it
+        elif protocol.region is None:
             region = self._strength(sensors).argmax(axis=1)
         else:
             region = np.full(len(sensors), self.head.regions.index(protocol.region))

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nmm_infer._checks import check_whole
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.errors import InputError
-from nmm_infer.observation._checks import check_whole
 from nmm_infer.scenarios.waveforms import SEIZURE, WaveformTask
 
 __all__ = ["Bank", "Norm", "Picks"]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
 
+from nmm_infer._checks import pair
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Variable
 from nmm_infer.errors import InputError
-from nmm_infer.observation._checks import pair
 from nmm_infer.scenarios.truth import ActiveSource, Draw, Spread
 
 __all__ = ["Patches"]

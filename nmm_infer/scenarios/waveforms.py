@@ -14,11 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import signal
 
+from nmm_infer._checks import check_whole
 from nmm_infer.campaign import DIVERGED, OK, PriorDesign, Variable
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model
 from nmm_infer.models.wendling import ACTIVITY
-from nmm_infer.observation._checks import check_whole
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.simulation import Clock, Volley, integrate
 from nmm_infer.simulation.precision import digest

@@ -15,10 +15,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nmm_infer import _random
+from nmm_infer._checks import check_whole, pair
 from nmm_infer._threads import n_threads
 from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.errors import InputError
-from nmm_infer.observation._checks import check_whole, pair
 from nmm_infer.observation.noise import NoiseSource, snr_db
 from nmm_infer.observation.noise.mixture import sampling_rates
 from nmm_infer.scenarios.bank import Bank, Norm, Picks, scaled

@@ -203,9 +203,14 @@ def _inside(p: Parameter, u: NDArray[np.float64], method: str) -> NDArray[np.flo
 def _members(names: list[str], groups: Mapping[str, Iterable[str]]) -> list[str]:
     """Return the group of each parameter, in the order of the parameters."""
     of: dict[str, str] = {}
+    if not isinstance(groups, Mapping):
+        raise InputError('groups: give names and lists of parameters, {"gains": ["A", "B"]}')
     for group, members in groups.items():
         if isinstance(members, str):
             raise InputError(f"group {group!r}: give a list of names, not the text {members!r}")
+        members = list(members)
+        if not members:
+            raise InputError(f"group {group!r} is empty")
         for name in members:
             if name not in names:
                 raise InputError(

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer import _random
+from nmm_infer._checks import check_whole
 from nmm_infer.errors import InputError
 from nmm_infer.inference._differences import STEP, in_batches, jacobians
 from nmm_infer.inference._likelihood import Likelihood
@@ -121,8 +122,11 @@ def identifiability(
     Van Trees HL (1968), Detection, Estimation, and Modulation Theory, part I, section 2.4. Gill RD,
     Levit BY (1995), Applications of the van Trees inequality, Bernoulli 1:59-79.
     """
-    if n_draws < 2 or (step is not None and not step > 0):
-        raise InputError(f"identifiability: give 2 draws and a step above 0, not {n_draws}, {step}")
+    check_whole("identifiability: n_draws", n_draws, 2)
+    if step is not None and not step > 0:
+        raise InputError(f"identifiability: give a step above 0, not {step}")
+    if not callable(getattr(likelihood, "mean", None)):
+        raise InputError(f"identifiability: give a likelihood, not a {type(likelihood).__name__}")
     if step is None:
         step = _PRECISE_STEP if hasattr(likelihood, "precise") else STEP
     likelihood = getattr(likelihood, "precise", likelihood)

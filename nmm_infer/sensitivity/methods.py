@@ -22,6 +22,7 @@ from SALib.sample import shapley as shapley_sample
 from SALib.sample import sobol as sobol_sample
 
 from nmm_infer import _random
+from nmm_infer._checks import check_whole
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity._sobol import analyse_sobol
 
@@ -170,8 +171,7 @@ def find_method(name: str) -> Method:
 
 def check_size(name: str, n: int) -> None:
     """Refuse sizes that a design cannot have."""
-    if not np.isfinite(n) or n != int(n) or n < 2:
-        raise InputError(f"n must be a whole number of at least 2, got {n}")
+    check_whole("n", n, 2)
     if find_method(name).given_data and n < FEWEST_RUNS:
         raise InputError(f"{name}: n must be at least {FEWEST_RUNS} runs, got {n}")
     if name == "sobol" and n & (n - 1):

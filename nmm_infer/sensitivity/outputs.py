@@ -225,6 +225,8 @@ def choose_outputs(
         return _Samples(times, unit, _nearest(times, at), inside)
     for name in names:
         find(name)
+    if at is not None:
+        raise InputError("at: features have no times to choose; ask for samples, or leave it out")
     regions = tuple(str(r) for r in _source(coords)["region"][1])
     return _Features(tuple(names), times, regions, unit, inside)
 
@@ -295,6 +297,8 @@ def _nearest(times: NDArray[np.float64], at: Sequence[float] | None) -> NDArray[
     if at is None:
         return np.arange(len(times))
     wish = np.asarray(at, dtype=np.float64)
+    if not wish.size or not np.isfinite(wish).all():
+        raise InputError(f"at: give finite times in s, got {at}")
     step = np.diff(times).max() if len(times) > 1 else np.inf
     if ((wish < times[0] - step) | (wish > times[-1] + step)).any():
         raise InputError(f"at: the times go from {times[0]:g} to {times[-1]:g}, got {at}")

@@ -236,6 +236,8 @@ def analyse(
         the parameters do not follow the prior.
     """
     found = find_method(method)
+    if not isinstance(campaign, Campaign):
+        raise InputError(f"analyse: give a campaign, not a {type(campaign).__name__}")
     if not found.given_data:
         raise InputError(f"{method} needs a design of its own: call survey, or take rbd-fast")
     if prior is None:

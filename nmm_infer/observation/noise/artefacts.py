@@ -18,8 +18,8 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.special import eval_legendre
 from scipy.stats import poisson
 
+from nmm_infer._checks import pair
 from nmm_infer.errors import InputError
-from nmm_infer.observation._checks import pair
 from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 from nmm_infer.observation.noise.gaussian import _root
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,9 +14,9 @@ from scipy.linalg import solve_toeplitz, toeplitz
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import boxcox
 
+from nmm_infer._checks import check_whole, pair
 from nmm_infer.anatomy.sensors import SensorOperator, reference
 from nmm_infer.errors import InputError
-from nmm_infer.observation._checks import check_whole, pair
 from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 
 __all__ = [
@@ -93,6 +94,17 @@ class Noise:
         rows = [self.channels.index(name) for name in operator.inputs]
         spatial = operator.covariance(self.spatial[np.ix_(rows, rows)])
         return replace(self, channels=operator.outputs, spatial=spatial)
+
+    def of_channels(self, channels: Sequence[str]) -> Noise:
+        """Return the noise of some of the channels, in their order."""
+        if tuple(channels) == self.channels:
+            return self
+        known = {name: k for k, name in enumerate(self.channels)}
+        missing = [name for name in channels if name not in known]
+        if missing:
+            raise InputError(f"the noise lacks channel(s) {', '.join(missing[:5])}")
+        rows = [known[name] for name in channels]
+        return replace(self, channels=tuple(channels), spatial=self.spatial[np.ix_(rows, rows)])
 
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw noise, shape (n, channel, n_times), in V (MEG: T, T/m).

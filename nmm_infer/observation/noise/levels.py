@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,20 @@ class NoiseLevels:
         """Channel names."""
         return tuple(next(iter(self.kinds.values())).noise.channels)
 
+    def of_channels(self, channels: Sequence[str]) -> NoiseLevels:
+        """Return the noise of some of the channels, in their order."""
+        if tuple(channels) == self.channels:
+            return self
+        kinds = {}
+        for name, kind in self.kinds.items():
+            if not isinstance(kind.noise, Noise):
+                raise InputError(
+                    f"noise levels: {name!r} is not Gaussian; make it for the channels of the "
+                    "head, in their order"
+                )
+            kinds[name] = replace(kind, noise=kind.noise.of_channels(channels))
+        return replace(self, kinds=kinds)
+
     @property
     def snrs(self) -> NDArray[np.float64]:
         """Nominal ratios in dB."""
@@ -133,6 +147,8 @@ class NoiseLevels:
         """Return these levels of one kind, or this level of all kinds; the context stays alike."""
         if kind is not None and kind not in self.kinds:
             raise InputError(f"no kind of noise {kind!r}; there are {', '.join(self.kinds)}")
+        if isinstance(snr, str):
+            raise InputError(f"snr: give a number of dB, not the text {snr!r}")
         if snr is not None and snr not in self.levels:
             raise InputError(f"no level of {snr:g} dB; there are {', '.join(map(str, self.snrs))}")
         return _Part(self.kinds, self.levels, self.reference, self.source, self.sfreq, kind, snr)
