@@ -147,7 +147,13 @@ def main(
     if arguments.table and not arguments.table.is_file():
         parser.error(f"{arguments.table}: no such file")
     if arguments.table:
-        record = json.loads(arguments.table.read_text())
+        try:
+            record = json.loads(arguments.table.read_text())
+            ours = f"experiments.{name} " in record["command"]
+        except (ValueError, LookupError, TypeError):
+            ours = False
+        if not ours:
+            parser.error(f"{arguments.table}: not a results file of experiments.{name}")
     else:
         folder = arguments.cells or Path("out") / f"{name}-{arguments.scale}-{arguments.seed}"
         with show_progress():

@@ -133,7 +133,7 @@ class ComponentNoise:
                 "should be. Train with an observer of the recording (Observer.like, or "
                 "column_observer(study, observation))",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
