@@ -293,7 +293,7 @@ def simulate_column(
     """
     if study.column is None:
         raise InputError("simulate_column: the study has no [column]; see simulate_study")
-    check_whole("simulate_column: n", n, 1)
+    check_whole("simulate_column: number of runs", n, 1)
     task = _column_task(study, stream)
     tried = task.prior.sample(2000, seed=study.seed, stream="prior/acceptance")
     values = dict(zip(task.prior.names, task.prior.values(tried).T, strict=True))

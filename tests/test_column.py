@@ -66,8 +66,8 @@ def test_examples_of_the_documentation_run(page: str) -> None:
 
 def test_numbers_of_runs_that_make_no_sense() -> None:
     study = Study.preset("column5_narrow")
-    for n in (-5, 0, 2.5):
-        with pytest.raises(InputError, match="at least 1"):
+    for n in (-5, 0, 2.5, float("nan"), None, "a"):
+        with pytest.raises(InputError, match="a whole number of 1 or more"):
             simulate_column(study, n, "test")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"no \[column\]"):
         simulate_column(Study.evoked(), 5, "test")
