@@ -22,22 +22,21 @@ _BAND, _COMPONENTS = (0.1, 0.1), 0.01
 
 
 def describe_observer(observer: Observer) -> dict[str, Any]:
-    """Return what must be known of an observer to read recordings as it does, JSON-ready."""
+    """Return what must be known of an observer to read recordings as it does, JSON-ready.
+
+    ``components`` maps the channels, after reference and interpolation, to components; ``sensors``
+    maps those of ``sensor_names``, before it. Both have a row for each component, in 1/V.
+    """
     known = getattr(observer, "components", None)
     return {
         "channels": list(observer.head.channels),
         "band": list(getattr(observer, "band", ())),
         "components": None if known is None else known.matrix.tolist(),
-        "sensors": None if known is None else _of_sensors(known, observer).matrix.tolist(),
+        "sensors": None if known is None else (known @ observer.operator).matrix.tolist(),
         "sensor_names": None if known is None else list(observer.operator.inputs),
         "noise": observer.noise.source,
         "context": list(getattr(observer, "context_names", ())),
     }
-
-
-def _of_sensors(components: SensorOperator, observer: Observer) -> SensorOperator:
-    """Return the map to components from sensors before reference and interpolation."""
-    return components @ observer.operator
 
 
 def _compare(observer: Observer, training: Mapping[str, Any]) -> None:
@@ -54,7 +53,7 @@ def _compare(observer: Observer, training: Mapping[str, Any]) -> None:
         )
     if training["components"] is None or observer.components is None:
         return
-    now = _of_sensors(observer.components, observer)
+    now = observer.components @ observer.operator
     names = sorted({*now.inputs, *training["sensor_names"]})
     here, then = np.zeros((2, len(now.matrix), len(names)))
     here[:, [names.index(n) for n in now.inputs]] = now.matrix

@@ -122,8 +122,7 @@ class ComponentNoise:
         factor : float
             What this kind is multiplied by.
         """
-        known = [noise.channels.index(name) for name in self.kind.noise.channels]
-        spatial = noise.spatial[np.ix_(known, known)]
+        spatial = noise.of_channels(self.kind.noise.channels).spatial
         ratio = np.einsum("ki,ij,kj->k", self.matrix, spatial, self.matrix) / factor**2
         worst = ratio[np.abs(np.log(np.maximum(ratio, 1e-12))).argmax()]
         if not 0.5 <= worst <= 2.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nmm_infer import _random
 from nmm_infer.anatomy import Head, SensorOperator
-from nmm_infer.anatomy.sensors import reference
+from nmm_infer.anatomy.sensors import identity, reference
 from nmm_infer.campaign import Campaign
 from nmm_infer.errors import InputError
 from nmm_infer.inverse import MOMENTS, RegionOperators, region_operators
@@ -255,7 +255,7 @@ class Observer:
                 f"sequences: give an observation, observe(recording, protocol), not a "
                 f"{type(observation).__name__}"
             )
-        sensors = observation.data.sel(channel=_known(self.head.channels, observation)).values
+        sensors = identity(self.head.channels)(observation.data).values
         if not isinstance(self.noise, NoiseLevels) and (kind is not None or snr is not None):
             raise InputError("kind and snr choose among noise levels; this observer has one noise")
         if self.protocol.components is None:
@@ -432,15 +432,6 @@ class Observer:
         grid = np.fft.rfftfreq(n, 1 / self.protocol.sfreq)
         keep = (grid >= self.protocol.l_freq) & (grid <= self.protocol.h_freq)
         return np.asarray(spectrum.mean(axis=-2)[..., keep])
-
-
-def _known(channels: Sequence[str], observation: Observation) -> list[str]:
-    """Return the channels, all of which the observation must have."""
-    known = set(observation.head.channels)
-    missing = [name for name in channels if name not in known]
-    if missing:
-        raise InputError(f"the observation lacks channel(s) {', '.join(missing[:5])}")
-    return list(channels)
 
 
 class View:

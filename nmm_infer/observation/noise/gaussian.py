@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.special import boxcox
 
 from nmm_infer._checks import check_whole, pair
-from nmm_infer.anatomy.sensors import SensorOperator, reference
+from nmm_infer.anatomy.sensors import SensorOperator, identity, reference
 from nmm_infer.errors import InputError
 from nmm_infer.observation.noise._channels import Level, channel_types, levels, positions
 
@@ -99,12 +99,7 @@ class Noise:
         """Return the noise of some of the channels, in their order."""
         if tuple(channels) == self.channels:
             return self
-        known = {name: k for k, name in enumerate(self.channels)}
-        missing = [name for name in channels if name not in known]
-        if missing:
-            raise InputError(f"the noise lacks channel(s) {', '.join(missing[:5])}")
-        rows = [known[name] for name in channels]
-        return replace(self, channels=tuple(channels), spatial=self.spatial[np.ix_(rows, rows)])
+        return self.through(identity(channels))
 
     def sample(self, n: int, n_times: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw noise, shape (n, channel, n_times), in V (MEG: T, T/m).
