@@ -62,13 +62,14 @@ POSTERIORS = (
 ONCE = ("prior_mean", "ensemble")
 SNRS = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0)
 
+#: In ``own_epochs``: an encoder of features takes hardly any time, so it has more passes.
 SCALES = {
     "smoke": {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
         "families": ["prior_mean", "ridge", "bilstm", "npe_mlp"], "seeds": 1, "snrs": [0.0, 20.0],
         "kinds": ["white", "pink", "jitter"], "single": [], "single_snrs": [], "draws": 32,
         "epochs": {"regression": 2, "pretraining": 2, "density": 2, "finishing": 2}, "members": 2,
-        "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
+        "own_epochs": {}, "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
         "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
@@ -76,6 +77,7 @@ SCALES = {
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
         "epochs": {"regression": 5, "pretraining": 2, "density": 2, "finishing": 20},
+        "own_epochs": {"npe_features": {"pretraining": 8, "density": 6, "finishing": 40}},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
@@ -84,13 +86,14 @@ SCALES = {
         "snrs": list(SNRS), "kinds": list(KINDS), "single": list(REGRESSORS + POSTERIORS),
         "single_snrs": list(SNRS), "draws": 256, "members": 5,
         "epochs": {"regression": 30, "pretraining": 10, "density": 15, "finishing": 50},
+        "own_epochs": {},
         "exact": 300, "exact_snrs": list(SNRS), "exact_family": "npe_cnn_bilstm",
     },
 }  # fmt: skip
 
 
 def _make(family: str, scale: dict[str, Any]) -> Any:
-    passes = scale["epochs"]
+    passes = scale["epochs"] | scale["own_epochs"].get(family, {})
     kind = "regression" if family in REGRESSORS else "density"
     more: dict[str, Any] = {
         "training": (REGRESSION if kind == "regression" else DENSITY).model_copy(
