@@ -62,7 +62,8 @@ POSTERIORS = (
 ONCE = ("prior_mean", "ensemble")
 SNRS = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0)
 
-#: In ``own_epochs``: an encoder of features takes hardly any time, so it has more passes.
+#: ``own_epochs``: passes of single families in the place of ``epochs``. With those of the others,
+#: the posterior from features is too wide at high levels; the table tells what the training took.
 SCALES = {
     "smoke": {
         "study": "tilwani2025_consistent_narrow", "training": 600, "test": 60, "calibration": 200,
