@@ -73,12 +73,12 @@ SCALES = {
         "own_epochs": {}, "exact": 10, "exact_snrs": [20.0], "exact_family": "npe_mlp",
     },
     "cpu": {
-        "study": "tilwani2025_consistent_narrow", "training": 100_000, "test": 1000,
+        "study": "tilwani2025_consistent_narrow", "training": 30_000, "test": 1000,
         "calibration": 10_000, "families": [*BASELINES, *REGRESSORS, *POSTERIORS], "seeds": 3,
         "snrs": list(SNRS), "kinds": list(KINDS), "single": ["cnn_bilstm", "npe_cnn_bilstm"],
         "single_snrs": [-10.0, 10.0, 30.0], "draws": 64, "members": 3,
-        "epochs": {"regression": 5, "pretraining": 2, "density": 2, "finishing": 20},
-        "own_epochs": {"npe_features": {"pretraining": 8, "density": 6, "finishing": 40}},
+        "epochs": {"regression": 12, "pretraining": 5, "density": 4, "finishing": 40},
+        "own_epochs": {"npe_features": {"pretraining": 15, "density": 12, "finishing": 40}},
         "exact": 100, "exact_snrs": [0.0, 20.0, 40.0], "exact_family": "npe_mlp",
     },
     "gpu": {
