@@ -117,7 +117,7 @@ def figure(record: dict[str, Any]) -> Any:
     """Draw information and R² of each parameter against the number of runs."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
     for j, (family, by_size) in enumerate(record["fits"].items()):
         x = [int(s) for s in by_size]
         y = [np.mean([f["gain"] for f in fits]) for fits in by_size.values()]
@@ -130,7 +130,7 @@ def figure(record: dict[str, Any]) -> Any:
         y = [np.mean([f["r2"][p] for f in fits]) for fits in by_size.values()]
         axes[1].plot([int(s) for s in by_size], y, "o-", ms=3, color=f"C{j}", label=p)
     axes[1].set(xscale="log", xlabel="training runs", ylabel="R²", title=family)
-    axes[1].legend(frameon=False, fontsize=7, ncols=2)
+    axes[1].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     axes[1].axhline(0, color="0.6", lw=0.8)
     return fig
 
