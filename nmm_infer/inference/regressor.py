@@ -23,7 +23,7 @@ __all__ = ["Regressor"]
 #: Exponent of the variance in the training loss (Seitzer et al. 2022, beta-NLL).
 BETA = 0.5
 #: Bounds of the log standard deviation, around the prior's, 0.
-_LOWEST, _HIGHEST = -5.0, 2.0
+LOWEST, HIGHEST = -5.0, 2.0
 
 
 class _Net(nn.Module):
@@ -36,7 +36,7 @@ class _Net(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log standard deviations."""
         summary = self.encoder(x)
-        return self.head(summary), self.spread(summary).clamp(_LOWEST, _HIGHEST)
+        return self.head(summary), self.spread(summary).clamp(LOWEST, HIGHEST)
 
 
 def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
