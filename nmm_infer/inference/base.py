@@ -159,6 +159,11 @@ class Estimator(ABC):
         self.training_["seconds"] = round(perf_counter() - begin, 1)
         return self
 
+    def _like(self, other: Estimator) -> None:
+        """Take everything from another estimator that :meth:`fit` learns but the weights."""
+        self.prior_, self.protocol_ = other.prior_, other.protocol_
+        self.training_ = dict(other.training_)
+
     @abstractmethod
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
         """Learn to predict ``target`` (n, parameter), in probit space.

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from nmm_infer.errors import InputError
 from nmm_infer.inference.base import Estimator
 from nmm_infer.inference.conformal import ConformalMixin, split
 from nmm_infer.inference.network import part
-from nmm_infer.networks import Standardise
+from nmm_infer.inference.ridge import RidgeGaussian
 from nmm_infer.observation import View
 from nmm_infer.settings import SHARD
 from nmm_infer.training import read
@@ -33,19 +32,24 @@ _COMPARED = 4000
 class NearestNeighbour(Estimator, ConformalMixin):
     """Mean and spread of the parameters of the training runs that look most alike.
 
-    Distances are Euclidean between scores of the leading principal components of the standardised
-    observations. How many neighbours are averaged is chosen for each parameter, by the squared
-    error of training runs from their own neighbours (``chosen_``): what the observations tell
-    faintly needs many. Intervals are split-conformal.
+    Distances are Euclidean between the estimates that ridge regression (:class:`RidgeGaussian`)
+    makes of all parameters, in probit space: what tells nothing about them does not count, as in
+    semi-automatic approximate Bayesian computation [1]_. How many neighbours are averaged is chosen
+    for each parameter, by the squared error of training runs from their own neighbours
+    (``chosen_``): what the observations tell faintly needs many. Intervals are split-conformal.
 
     Parameters
     ----------
     neighbours : sequence of int
         Numbers of neighbours to choose from.
-    components : int
-        Principal components.
     most : int
         Training runs that are kept, the first ones of a larger campaign.
+
+    References
+    ----------
+    .. [1] Fearnhead P, Prangle D (2012). Constructing summary statistics for approximate Bayesian
+       computation: semi-automatic approximate Bayesian computation. Journal of the Royal
+       Statistical Society B 74(3):419-474.
     """
 
     name = "nearest_neighbour"
@@ -53,28 +57,20 @@ class NearestNeighbour(Estimator, ConformalMixin):
     def __init__(
         self,
         neighbours: Sequence[int] = (5, 10, 20, 50, 100, 200),
-        components: int = 20,
         most: int = 100_000,
     ) -> None:
         if isinstance(neighbours, int) or not tuple(neighbours):
             raise InputError(f"neighbours: give numbers to choose from, not {neighbours!r}")
         for number in neighbours:
             check_whole("neighbours", number, 1)
-        self.neighbours = tuple(neighbours)
-        self.components, self.most = components, most
+        self.neighbours, self.most = tuple(neighbours), most
 
     def _build(self) -> None:
-        protocol = self.protocol_
-        self.standardise_ = Standardise(
-            protocol.n_steps, self.logarithmic, protocol.n_components, self.n_context
-        )
-
-    def _features(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return np.asarray(self.standardise_(torch.as_tensor(x)).flat.numpy())
+        self.ridge_ = RidgeGaussian(most=self.most)
+        self.ridge_._like(self)
 
     def _scores(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray((self._features(x) - self.centre_) @ self.axes_.T, dtype=np.float32)
+        return np.asarray(self.ridge_._mean(x), dtype=np.float32)
 
     def _index(self) -> None:
         self.search_ = NearestNeighbors().fit(self.scores_)
@@ -97,12 +93,7 @@ class NearestNeighbour(Estimator, ConformalMixin):
         self._build()
         x = read(view, 0, SHARD, limit=self.most)
         learned, held_out = split(len(x))
-        self.standardise_.fit(torch.as_tensor(x[learned]))
-        features = self._features(x[learned])
-        n_components = min(self.components, *features.shape)
-        pca = PCA(n_components, svd_solver="covariance_eigh").fit(features)
-        self.centre_ = pca.mean_.astype(np.float32)
-        self.axes_ = np.ascontiguousarray(pca.components_, dtype=np.float32)
+        self.ridge_._learn(x[learned], target[learned])
         self.scores_, self.target_ = self._scores(x[learned]), target[learned]
         self._index()
         self._choose()
@@ -118,13 +109,13 @@ class NearestNeighbour(Estimator, ConformalMixin):
         return mean, scale
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        names = ("neighbours", "components", "most")
         weights = {
-            f"pca.{name}": torch.as_tensor(getattr(self, f"{name}_"))
-            for name in ("centre", "axes", "scores", "target", "chosen")
+            f"near.{name}": torch.as_tensor(getattr(self, f"{name}_"))
+            for name in ("scores", "target", "chosen")
         }
-        weights |= {f"standardise.{k}": v for k, v in self.standardise_.state_dict().items()}
-        return {name: getattr(self, name) for name in names}, weights | self._residuals()
+        weights |= {f"ridge.{k}": v for k, v in self.ridge_._state()[1].items()}
+        settings = {"neighbours": self.neighbours, "most": self.most}
+        return settings, weights | self._residuals()
 
     @classmethod
     def _restore(cls, settings: Mapping[str, Any]) -> Self:
@@ -132,8 +123,8 @@ class NearestNeighbour(Estimator, ConformalMixin):
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         self._build()
-        self.standardise_.load_state_dict(part(weights, "standardise."))
-        for name, value in part(weights, "pca.").items():
+        self.ridge_._load_weights(part(weights, "ridge."))
+        for name, value in part(weights, "near.").items():
             setattr(self, f"{name}_", value.numpy())
         self._index()
         self._take_residuals(weights)

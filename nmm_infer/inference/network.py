@@ -44,11 +44,6 @@ class NetworkEstimator(Estimator):
         """Return where a stage of training keeps its checkpoints."""
         return None if self._checkpoints is None else self._checkpoints / stage
 
-    def _like(self, other: Estimator) -> None:
-        """Take everything from another estimator that :meth:`fit` learns but the weights."""
-        self.prior_, self.protocol_ = other.prior_, other.protocol_
-        self.training_ = dict(other.training_)
-
 
 def part(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Return the entries whose names begin with a prefix, without it."""

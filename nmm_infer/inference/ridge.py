@@ -60,8 +60,10 @@ class RidgeGaussian(Estimator, PosteriorMixin):
         )
 
     def _fit(self, view: View, target: NDArray[np.float32], seed: int) -> None:
+        self._learn(read(view, 0, SHARD, limit=self.most), target)
+
+    def _learn(self, x: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         self._build()
-        x = read(view, 0, SHARD, limit=self.most)
         self.standardise_.fit(torch.as_tensor(x))
         features, target, split = self._features(x), target[: len(x)], round(0.8 * len(x))
         ridge = RidgeCV(self.penalties).fit(features[:split], target[:split])
