@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,10 @@ from numpy.typing import NDArray
 from sbi.inference.posteriors import VectorFieldPosterior
 from sbi.neural_nets import posterior_flow_nn
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
 
 from nmm_infer.inference.base import check_fitted
 from nmm_infer.inference.posterior import PosteriorEstimator
-from nmm_infer.inference.regressor import HIGHEST, LOWEST
+from nmm_infer.inference.regressor import Moments
 from nmm_infer.networks import Embedding
 from nmm_infer.networks.threads import one_thread
 
@@ -29,34 +29,19 @@ _DRAWS, _DENSITIES = 1e-3, 1e-5
 class _Net(nn.Module):
     """Embedding, Gaussian and vector field: the ODE is solved many times for one summary."""
 
-    def __init__(self, embedding: Embedding, field: Any, n_parameters: int, hidden: int) -> None:
+    def __init__(self, embedding: Embedding, field: Any, moments: Moments) -> None:
         super().__init__()
-        self.embedding, self.field = embedding, field
-        last = nn.Linear(hidden, n_parameters * (n_parameters + 3) // 2)
-        nn.init.zeros_(last.weight)  # before training: the prior
-        nn.init.zeros_(last.bias)
-        self.moments = nn.Sequential(nn.Linear(embedding.width, hidden), nn.SiLU(), last)
-        self.n = n_parameters
+        self.embedding, self.field, self.moments = embedding, field, moments
 
-    def gaussian(self, told: Tensor) -> MultivariateNormal:
-        """Return the Gaussian of each observation in which the field sees the parameters."""
-        moments = self.moments(told)
-        mean, log_scale, below = moments.split([self.n, self.n, moments.shape[1] - 2 * self.n], 1)
-        factor = log_scale.clamp(LOWEST, HIGHEST).exp().diag_embed()
-        rows, columns = torch.tril_indices(self.n, self.n, offset=-1)
-        factor[:, rows, columns] = below
-        return MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+    def gaussian(self, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and log standard deviations in which the field sees the parameters."""
+        return self.moments(told[:, : self.moments.head.in_features])
 
     def loss(self, target: Tensor, x: Tensor) -> Tensor:
         told = self.embedding(x)
-        gaussian = self.gaussian(told)
-        white = _whiten(gaussian, target).detach()
-        return self.field.loss(white, told) - gaussian.log_prob(target) / self.n
-
-
-def _whiten(gaussian: MultivariateNormal, z: Tensor) -> Tensor:
-    difference = (z - gaussian.loc)[..., None]
-    return torch.linalg.solve_triangular(gaussian.scale_tril, difference, upper=False)[..., 0]
+        mean, log_scale = self.gaussian(told)
+        standard = ((target - mean) / log_scale.exp()).detach()
+        return self.field.loss(standard, told) + self.moments.loss(mean, log_scale, target)
 
 
 class FlowMatching(PosteriorEstimator):
@@ -64,9 +49,9 @@ class FlowMatching(PosteriorEstimator):
 
     Trained like :class:`PosteriorEstimator`, with the loss of conditional flow matching [1]_
     instead of a density; sbi builds the vector field and solves its differential equation. The
-    field sees the parameters whitened with a Gaussian of full covariance that is learned beside it,
-    by its log likelihood: a posterior can be a hundred times as narrow as the prior, and from
-    N(0, I) that is far to go. Draws and densities are slower than those of a normalising flow.
+    field sees the parameters standardised with the regressor's mean and deviation, which learn on
+    beside it: a posterior can be a hundred times as narrow as the prior, and from N(0, I) that is
+    far to go. Draws and densities are slower than those of a normalising flow.
 
     Parameters
     ----------
@@ -99,14 +84,14 @@ class FlowMatching(PosteriorEstimator):
         )
         # Only the shapes are taken from these batches.
         told = torch.zeros(4, embedding.width)
-        n = len(self.prior_)
-        return _Net(embedding, builder(torch.zeros(4, n), told), n, self.density.hidden)
+        field = builder(torch.zeros(4, len(self.prior_)), told)
+        return _Net(embedding, field, deepcopy(self.regressor_.net_.moments))
 
     def to_sbi(self) -> VectorFieldPosterior:
-        """Return sbi's own posterior object, of whitened parameters.
+        """Return sbi's own posterior object, of standardised parameters.
 
         Its ``x`` is what the vector field is told of an observation, ``net_.embedding(x)``. With
-        ``g = net_.gaussian(net_.embedding(x))``, a draw u of it is ``g.loc + g.scale_tril @ u`` in
+        ``mean, log_scale = net_.gaussian(x)``, a draw u of it is ``mean + log_scale.exp() * u`` in
         probit space (see :class:`Prior`).
         """
         check_fitted(self)
@@ -126,13 +111,12 @@ class FlowMatching(PosteriorEstimator):
             torch.manual_seed(seed)
             for batch in self._tensor(x).split(max(1, 200_000 // n_draws)):
                 told = self.net_.embedding(batch)
-                gaussian = self.net_.gaussian(told)
-                white = posterior.sample_batched(
+                mean, log_scale = self.net_.gaussian(told)
+                standard = posterior.sample_batched(
                     torch.Size((n_draws,)), told, reject_outside_prior=False,
                     show_progress_bars=False, max_sampling_batch_size=1,
                 )  # fmt: skip
-                z = gaussian.loc + (gaussian.scale_tril @ white[..., None])[..., 0]
-                parts.append(z.transpose(0, 1))
+                parts.append((mean + log_scale.exp() * standard).transpose(0, 1))
         return torch.cat(parts).numpy()
 
     def _log_prob(self, z: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -143,8 +127,7 @@ class FlowMatching(PosteriorEstimator):
             for a, b in pairs:
                 with torch.no_grad():
                     told = self.net_.embedding(b)
-                    gaussian = self.net_.gaussian(told)
-                    white = _whiten(gaussian, a)
-                    volume = gaussian.scale_tril.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-                parts.append(field(told).log_prob(white).detach() - volume)
+                    mean, log_scale = self.net_.gaussian(told)
+                    standard = (a - mean) / log_scale.exp()
+                parts.append(field(told).log_prob(standard).detach() - log_scale.sum(dim=1))
         return np.asarray(torch.cat(parts).double().numpy())

@@ -18,33 +18,55 @@ from nmm_infer.observation import View
 from nmm_infer.settings import EncoderSettings, TrainingSettings
 from nmm_infer.training import read, train
 
-__all__ = ["Regressor"]
+__all__ = ["Moments", "Regressor"]
 
 #: Exponent of the variance in the training loss (Seitzer et al. 2022, beta-NLL).
 BETA = 0.5
 #: Bounds of the log standard deviation, around the prior's, 0.
-LOWEST, HIGHEST = -5.0, 2.0
+_LOWEST, _HIGHEST = -5.0, 2.0
+
+
+class Moments(nn.Module):
+    """Gaussian of each parameter by itself, linear in an encoder's summary.
+
+    Parameters
+    ----------
+    width : int
+        Size of the summary.
+    n_parameters : int
+        Parameters.
+    """
+
+    def __init__(self, width: int, n_parameters: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, n_parameters)
+        self.spread = nn.Linear(width, n_parameters)
+
+    def forward(self, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and log standard deviations, (n, parameter) both."""
+        return self.head(summary), self.spread(summary).clamp(_LOWEST, _HIGHEST)
+
+    def loss(self, mean: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted likelihood, in evaluation the plain one, of one value."""
+        nll = 0.5 * ((target - mean) / log_scale.exp()) ** 2 + log_scale
+        if self.training:  # the plain loss would give up on runs that it finds hard
+            nll = nll * (2 * BETA * log_scale.detach()).exp()
+        return nll.mean()
 
 
 class _Net(nn.Module):
     def __init__(self, encoder: Encoder | FeatureEncoder, n_parameters: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.settings.width, n_parameters)
-        self.spread = nn.Linear(encoder.settings.width, n_parameters)
+        self.moments = Moments(encoder.settings.width, n_parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log standard deviations."""
-        summary = self.encoder(x)
-        return self.head(summary), self.spread(summary).clamp(LOWEST, HIGHEST)
+        return self.moments(self.encoder(x))
 
 
 def _loss(net: nn.Module, target: Tensor, x: Tensor) -> Tensor:
-    mean, log_scale = net(x)
-    nll = 0.5 * ((target - mean) / log_scale.exp()) ** 2 + log_scale
-    if net.training:  # the plain loss would give up on runs that it finds hard
-        nll = nll * (2 * BETA * log_scale.detach()).exp()
-    return nll.mean()
+    return net.moments.loss(*net(x), target)  # type: ignore[operator, union-attr]
 
 
 class Regressor(NetworkEstimator, ConformalMixin):
