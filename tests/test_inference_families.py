@@ -186,8 +186,8 @@ def test_intervals_hold_at_each_level_of_noise() -> None:
     with pytest.raises(InputError, match="never calibrated"):
         _ = estimator.conformal_
     estimator._calibrate(held_out, held_out.z)  # type: ignore[arg-type]
-    # Half of the runs have a level at first, half of the others at the second look.
-    assert [len(c.residuals) for c in estimator.conformal_] == pytest.approx([3000, 3000], abs=150)
+    # Half of those that have not had a level have it at each of six looks.
+    assert [len(c.residuals) for c in estimator.conformal_] == pytest.approx([3938, 3938], abs=32)
     again = OneSpread()
     again._take_residuals(estimator._residuals())
     x = fresh.sequences(7).flat
@@ -199,8 +199,8 @@ def test_intervals_hold_at_each_level_of_noise() -> None:
         reach = again.conformal_[k].quantile(0.9)
         assert reach == pytest.approx(1.645 * spread, rel=0.06)
         inside = np.abs(fresh.z - mean)[own] <= reach
-        # 3,000 calibrate and 10,000 test: 4 standard deviations of both together.
-        assert inside.mean() == pytest.approx(0.9, abs=0.025)
+        # 3,900 calibrate and 10,000 test: 4 standard deviations of both together.
+        assert inside.mean() == pytest.approx(0.9, abs=0.023)
         assert (draws - mean[:, None])[own].std() == pytest.approx(spread, rel=0.06)
         expected = stats.norm(mean, spread).logpdf(fresh.z)[own, 0]
         np.testing.assert_allclose(density[own].mean(), expected.mean(), atol=0.02)

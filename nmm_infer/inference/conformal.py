@@ -41,6 +41,8 @@ __all__ = ["Conformal", "ConformalMixin", "split"]
 #: Share of the runs that calibrates, and the largest number of them. The rank distribution of 2,000
 #: residuals (a fifth of 10,000 runs) is within .03 of the truth nineteen times in twenty.
 SHARE, MOST = 0.2, 10_000
+#: Looks at the runs that calibrate, for each level of noise: all but a twentieth have had it then.
+_LOOKS = 3
 #: Residuals for each parameter that a covariance is estimated from.
 _ENOUGH = 5
 
@@ -161,15 +163,18 @@ class ConformalMixin(PosteriorMixin):
     def _calibrate(self, view: View, target: NDArray[np.float32]) -> None:
         """Take the residuals of runs that the predictor was not fitted on.
 
-        They are observed as often as there are levels of noise, and have one of these each time;
-        of a run that has a level again, the first residual counts.
+        They are observed again and again, and have one of the levels of noise each time, until
+        nearly all have had each; of a run that has a level again, the first residual counts.
         """
         parts: list[NDArray[np.float64]] = []
         chosen: list[NDArray[np.bool_]] = []
-        while not parts or len(parts) < chosen[0].shape[1]:
+        while True:
             x = read(view, len(parts), SHARD)
             parts.append(Conformal.of(target, *self._moments(x)).residuals)
             chosen.append(self._levels(x) & ~np.logical_or.reduce(chosen, axis=0))
+            missing = ~np.logical_or.reduce(chosen, axis=0)
+            if not missing.any() or len(parts) >= _LOOKS * missing.shape[1]:
+                break
         residuals, levels = np.concatenate(parts), np.concatenate(chosen)
         self._conformal = tuple(Conformal(residuals[own]) for own in levels.T)
 
