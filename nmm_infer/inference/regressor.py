@@ -23,7 +23,7 @@ __all__ = ["Moments", "Regressor"]
 #: Exponent of the variance in the training loss (Seitzer et al. 2022, beta-NLL).
 BETA = 0.5
 #: Bounds of the log standard deviation, around the prior's, 0.
-_LOWEST, _HIGHEST = -5.0, 2.0
+LOWEST, HIGHEST = -5.0, 2.0
 
 
 class Moments(nn.Module):
@@ -44,7 +44,7 @@ class Moments(nn.Module):
 
     def forward(self, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log standard deviations, (n, parameter) both."""
-        return self.head(summary), self.spread(summary).clamp(_LOWEST, _HIGHEST)
+        return self.head(summary), self.spread(summary).clamp(LOWEST, HIGHEST)
 
     def loss(self, mean: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
         """Return the weighted likelihood, in evaluation the plain one, of one value."""
