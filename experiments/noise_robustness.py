@@ -292,6 +292,11 @@ def table(record: dict[str, Any]) -> str:
         cells = [f"{_mean(fits, s, 'r2'):z.2f}" for s in snrs]
         seconds = np.mean([f["training_seconds"] for f in fits])
         rows.append(f"| {family} | {' | '.join(cells)} | {seconds:.0f} |")
+    calibrated = {
+        family: found
+        for family, fits in record["fits"].items()
+        if all(found := [fits[0]["levels"][s].get("calibration") for s in snrs])
+    }
     rows += [
         "",
         "Calibration on fresh runs, all kinds: the largest gap of ranks over the parameters (limit "
@@ -300,11 +305,19 @@ def table(record: dict[str, Any]) -> str:
         f"| estimator | {' | '.join(snrs)} |",
         f"|---|{'---|' * len(snrs)}",
     ]
-    for family, fits in record["fits"].items():
-        found = [fits[0]["levels"][s].get("calibration") for s in snrs]
-        if all(found):
-            cells = [f"{max(c['gap'].values()):z.3f}{'' if c['passed'] else ' (!)'}" for c in found]
-            rows.append(f"| {family} | {' | '.join(cells)} |")
+    for family, found in calibrated.items():
+        cells = [f"{max(c['gap'].values()):z.3f}{'' if c['passed'] else ' (!)'}" for c in found]
+        rows.append(f"| {family} | {' | '.join(cells)} |")
+    rows += [
+        "",
+        "Mean log density of the truth, of all parameters together, less that of the prior (nats):",
+        "",
+        f"| estimator | {' | '.join(snrs)} |",
+        f"|---|{'---|' * len(snrs)}",
+    ]
+    for family, found in calibrated.items():
+        cells = [f"{c['gain']:z.2f}" for c in found]
+        rows.append(f"| {family} | {' | '.join(cells)} |")
     best = _best(record)
     fits = record["fits"][best]
     rows += [
@@ -352,13 +365,14 @@ def figure(record: dict[str, Any]) -> Any:
     x = [float(s) for s in snrs]
     fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True, layout="constrained")
     colours = plt.get_cmap("tab20")
+    best = _best(record)
     for j, (family, fits) in enumerate(record["fits"].items()):
         y = [_mean(fits, s, "r2") for s in snrs]
-        dashed = family in BASELINES
-        axes[0].plot(x, y, "--" if dashed else "-", marker=".", color=colours(j % 20), label=family)
+        style = "--" if family in BASELINES else "-"
+        colour = "black" if family == best else colours(j % 20)
+        axes[0].plot(x, y, style, marker=".", color=colour, label=family)
     axes[0].legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
     axes[0].set(xlabel="nominal SNR, dB", ylabel="R², mean over parameters", title="estimators")
-    best = _best(record)
     fits = record["fits"][best]
     for j, p in enumerate(record["parameters"]):
         y = [_mean(fits, s, "r2", j) for s in snrs]
