@@ -271,8 +271,9 @@ def simulate_column(
     study : Study
         A study of one column.
     n : int
-        Accepted runs that are needed; the campaign holds a few more, and those rejected, which
-        estimators and observers leave out.
+        Accepted runs that are needed; the campaign holds some more (a margin, so that one design
+        is enough), and those rejected, which estimators and observers leave out. For exactly so
+        many: ``campaign.select(campaign.valid[:n])``.
     stream : str
         ``"training"``, ``"calibration"``, ...: different streams share nothing.
     store : path, optional

@@ -119,9 +119,12 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("sede = 1", "unknown key 'sede'"),
-        ("[protocol]\ntmux = 1", r"unknown key 'protocol\.tmux'"),
-        ("[budget]\ntrainig = 500", r"unknown key 'budget\.trainig'"),
+        ("sede = 1", r"unknown key 'sede': did you mean 'seed'\?$"),
+        ("[protocol]\ntmux = 1", r"unknown key 'protocol\.tmux': did you mean 'protocol\.tmax'\?$"),
+        (
+            "[budget]\ntrainig = 500",
+            r"unknown key 'budget\.trainig': did you mean 'budget\.training'\?$",
+        ),
         ("[budget]\ntraining = 3", r"budget\.training: .*100"),
         ("[protocol]\nl_freq = 50.0", "protocol: l_freq .50.* must be below"),
         ('[protocol]\nkind = "resting"', "protocol"),

@@ -148,7 +148,9 @@ def _check_lost(
     rejected = float((status == REJECTED).mean())
     unit = "runs" if inputs.block == 1 else f"blocks of {inputs.block} runs"
     if rejected > 0:
-        raise InputError(_rejected(rejected, f"{lost:.0%} of the {unit} are lost"))
+        raise InputError(
+            _rejected(rejected, f"{lost:.0%} of the {unit} are lost", inputs.block == 1)
+        )
     raise InputError(
         f"{bad.mean():.1%} of the runs failed, with which {lost:.0%} of the {unit} are lost; at "
         f"most {tolerance:.0%} may be. Narrow the prior to where the model runs, or take a method "
@@ -159,15 +161,15 @@ def _check_lost(
 def check_accepted(accepted: float, tolerance: float) -> None:
     """Refuse runs that are what is left of a prior, where too much of it was rejected."""
     if 1 - accepted > tolerance:
-        raise InputError(_rejected(1 - accepted, "the others do not fill the prior"))
+        raise InputError(_rejected(1 - accepted, "the others do not fill the prior", True))
 
 
-def _rejected(share: float, consequence: str) -> str:
+def _rejected(share: float, consequence: str, given: bool) -> str:
+    way = "" if given else "take a method for given data (rbd-fast, pawn, delta) and "
     return (
         f"{share:.0%} of the runs are rejected by the study (columns outside its stratum), with "
         f"which {consequence}: inputs are not independent there. Narrow the prior, take "
-        '[column] stratum = "all", or raise the tolerance with a method for given data (rbd-fast, '
-        "pawn, delta)"
+        f'[column] stratum = "all", or {way}raise the tolerance above that share'
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -276,5 +277,19 @@ def _first(error: ValidationError) -> str:
     parts = [str(p) for p in problem["loc"] if p not in ("evoked", "spontaneous")]
     where = ".".join(parts) or "study"
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}"
+        known = _keys(parts[:-1])
+        close = difflib.get_close_matches(parts[-1], known, n=1)
+        if close:
+            return f"unknown key {where!r}: did you mean {'.'.join([*parts[:-1], *close])!r}?"
+        return f"unknown key {where!r}" + (f"; there are {', '.join(known)}" if known else "")
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(table: list[str]) -> list[str]:
+    """Return the keys of a table of a study; none where they are not those of settings."""
+    models: list[type[BaseModel]] = [Study]
+    for name in table:
+        fields = [model.model_fields[name] for model in models if name in model.model_fields]
+        kinds = [kind for f in fields for kind in (get_args(f.annotation) or (f.annotation,))]
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+    return list(dict.fromkeys(key for model in models for key in model.model_fields))
