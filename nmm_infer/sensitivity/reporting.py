@@ -218,10 +218,9 @@ def print_table(found: xr.Dataset, console: Console) -> None:
     for k, parameter in enumerate(found["parameter"].values):
         table.add_row(str(parameter), *(cells[k] for cells in columns.values()))
     console.print(table)
-    told = {
-        "failed_runs": "runs failed", "rejected_runs": "runs were rejected by the study",
-        "lost_blocks": "blocks were lost",
-    }  # fmt: skip
+    told = {"failed_runs": "runs failed", "rejected_runs": "runs were rejected by the study"}
+    if not find_method(found.attrs["method"]).given_data:  # a block is a run there
+        told["lost_blocks"] = "blocks were lost"
     for attribute, unit in told.items():
         if found.attrs[attribute]:
             console.print(f"{found.attrs[attribute]:,} {unit}", highlight=False)
