@@ -278,83 +278,119 @@ def _best(record: dict[str, Any]) -> str:
     return max(means, key=lambda family: means[family])
 
 
-def table(record: dict[str, Any]) -> str:
-    """Return the record as Markdown: families by level, then parameters of the best."""
-    snrs = [f"{snr:g}" for snr in record["budget"]["snrs"]]
-    parameters = record["parameters"]
-    rows = [
-        "R², mean over the parameters, kinds of noise and seeds, at each level (dB):",
+def _markdown(title: str, corner: str, columns: list[str], rows: dict[str, list[str]]) -> list[str]:
+    """Return lines of a table under its title, one named row for each entry."""
+    return [
         "",
-        f"| estimator | {' | '.join(snrs)} | training, s |",
-        f"|---|{'---|' * (len(snrs) + 1)}",
+        title,
+        "",
+        f"| {corner} | {' | '.join(columns)} |",
+        f"|---|{'---|' * len(columns)}",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
     ]
-    for family, fits in record["fits"].items():
-        cells = [f"{_mean(fits, s, 'r2'):z.2f}" for s in snrs]
-        seconds = np.mean([f["training_seconds"] for f in fits])
-        rows.append(f"| {family} | {' | '.join(cells)} | {seconds:.0f} |")
+
+
+def _estimates(record: dict[str, Any], snrs: list[str]) -> list[str]:
+    """Table of all families: R² by level, and what training took."""
+    rows = {
+        family: [f"{_mean(fits, s, 'r2'):z.2f}" for s in snrs]
+        + [f"{np.mean([f['training_seconds'] for f in fits]):.0f}"]
+        for family, fits in record["fits"].items()
+    }
+    title = "R², mean over the parameters, kinds of noise and seeds, at each level (dB):"
+    return _markdown(title, "estimator", [*snrs, "training, s"], rows)
+
+
+def _single(record: dict[str, Any]) -> list[str]:
+    """Table of families that were trained at one level as well."""
+    lines = []
+    for family, found in record["single"].items():
+        rows = {
+            "that level only": [f"{_mean([fit], s, 'r2'):z.2f}" for s, fit in found.items()],
+            "all levels": [
+                f"{_mean(record['fits'].get(family, [])[:1], s, 'r2'):z.2f}" for s in found
+            ],
+        }
+        title = f"R², mean over parameters and kinds, {family} of one seed, tested at each level:"
+        lines += _markdown(title, "trained at", list(found), rows)
+    return lines
+
+
+def _calibrations(record: dict[str, Any], snrs: list[str]) -> list[str]:
+    """Tables of posteriors: the largest gap of ranks by level, and the density of the truth."""
     calibrated = {
         family: found
         for family, fits in record["fits"].items()
         if all(found := [fits[0]["levels"][s].get("calibration") for s in snrs])
     }
-    rows += [
-        "",
-        "Calibration on fresh runs, all kinds: the largest gap of ranks over the parameters (limit "
-        f"{MAX_GAP} or the band, whichever is larger):",
-        "",
-        f"| estimator | {' | '.join(snrs)} |",
-        f"|---|{'---|' * len(snrs)}",
-    ]
-    for family, found in calibrated.items():
-        cells = [f"{max(c['gap'].values()):z.3f}{'' if c['passed'] else ' (!)'}" for c in found]
-        rows.append(f"| {family} | {' | '.join(cells)} |")
-    rows += [
-        "",
-        "Mean log density of the truth, of all parameters together, less that of the prior (nats):",
-        "",
-        f"| estimator | {' | '.join(snrs)} |",
-        f"|---|{'---|' * len(snrs)}",
-    ]
-    for family, found in calibrated.items():
-        cells = [f"{c['gain']:z.2f}" for c in found]
-        rows.append(f"| {family} | {' | '.join(cells)} |")
+    gaps = {
+        family: [f"{max(c['gap'].values()):z.3f}{'' if c['passed'] else ' (!)'}" for c in found]
+        for family, found in calibrated.items()
+    }
+    gains = {family: [f"{c['gain']:z.2f}" for c in found] for family, found in calibrated.items()}
+    return [
+        *_markdown(
+            "Calibration on fresh runs, all kinds: the largest gap of ranks over the parameters "
+            f"(limit {MAX_GAP} or the band, whichever is larger):",
+            "estimator", snrs, gaps,
+        ),
+        *_markdown(
+            "Mean log density of the truth, of all parameters together, less that of the prior "
+            "(nats):",
+            "estimator", snrs, gains,
+        ),
+    ]  # fmt: skip
+
+
+def _parameters(record: dict[str, Any], snrs: list[str]) -> list[str]:
+    """Table of the scores of each parameter, of the best family."""
     best = _best(record)
     fits = record["fits"][best]
-    rows += [
-        "",
-        f"Each parameter, {best}, mean over kinds and seeds: R² (nRMSE, slope, r, coverage at "
-        "90 %, contraction; `c` where collapsed):",
-        "",
-        f"| parameter | {' | '.join(snrs)} |",
-        f"|---|{'---|' * len(snrs)}",
-    ]
-    for j, p in enumerate(parameters):
-        cells = []
+    rows: dict[str, list[str]] = {}
+    for j, p in enumerate(record["parameters"]):
+        cells = rows[p] = []
         for s in snrs:
             values = [_mean(fits, s, k, j) for k in
                       ("r2", "nrmse", "slope", "r", "coverage_90", "contraction")]  # fmt: skip
             collapsed = _values(fits, s, "collapsed")[:, j].any()
             more = ", ".join("-" if np.isnan(v) else f"{v:z.2f}" for v in values[1:])
             cells.append(f"{values[0]:z.2f} ({more}{', c' if collapsed else ''})")
-        rows.append(f"| {p} | {' | '.join(cells)} |")
+    title = (
+        f"Each parameter, {best}, mean over kinds and seeds: R² (nRMSE, slope, r, coverage at "
+        "90 %, contraction; `c` where collapsed):"
+    )
+    return _markdown(title, "parameter", snrs, rows)
+
+
+def _exact(record: dict[str, Any]) -> list[str]:
+    """Tables of what the exact likelihood adds, at single levels."""
+    parameters, lines = record["parameters"], []
     for snr, found in record["exact"].items():
-        rows += [
-            "",
+        rows = {
+            name.replace("_", " "): [f"{found[name][p]['r2']:z.2f}" for p in parameters]
+            for name in ("amortised", "refined", "least_squares")
+        }
+        title = (
             f"White noise at {snr} dB, {record['budget']['exact']} runs: R² of the amortised "
             f"posterior, refined with the exact likelihood ({found['reliable']:.0%} reliable, "
-            f"{found['seconds']:.1f} s each), and of least squares that starts at the truth:",
-            "",
-            f"| estimate | {' | '.join(parameters)} |",
-            f"|---|{'---|' * len(parameters)}",
-        ]
-        for name in ("amortised", "refined", "least_squares"):
-            cells = [f"{found[name][p]['r2']:z.2f}" for p in parameters]
-            rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
-    rows += ["", "Nominal levels and what single runs have (5, 50, 95 % quantiles, dB): "]
-    rows[-1] += "; ".join(
+            f"{found['seconds']:.1f} s each), and of least squares that starts at the truth:"
+        )
+        lines += _markdown(title, "estimate", parameters, rows)
+    return lines
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the record as Markdown: families by level, then parameters of the best."""
+    snrs = [f"{snr:g}" for snr in record["budget"]["snrs"]]
+    levels = "; ".join(
         f"{s}: {q[0]:.0f}, {q[1]:.0f}, {q[2]:.0f}" for s, q in record["realised_snr"].items()
     )
-    return "\n".join(rows)
+    lines = [
+        *_estimates(record, snrs), *_single(record), *_calibrations(record, snrs),
+        *_parameters(record, snrs), *_exact(record), "",
+        f"Nominal levels and what single runs have (5, 50, 95 % quantiles, dB): {levels}",
+    ]  # fmt: skip
+    return "\n".join(lines).lstrip("\n")
 
 
 def figure(record: dict[str, Any]) -> Any:
