@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import xarray as xr
+from rich.console import Console
 from SALib.analyze import delta, fast, sobol
 from SALib.sample import sobol as sobol_sample
 from scipy import stats
@@ -30,6 +31,7 @@ from nmm_infer.sensitivity import (
 )
 from nmm_infer.sensitivity._sobol import analyse_sobol
 from nmm_infer.sensitivity.methods import problem
+from nmm_infer.sensitivity.reporting import print_table
 from nmm_infer.study import Study
 
 ANGLES = Prior([Parameter(x, "rad", "uniform", -np.pi, np.pi) for x in ("x1", "x2", "x3")])
@@ -265,13 +267,21 @@ def test_a_rejected_stratum_is_no_independent_prior() -> None:
             x = theta.sel(parameter="x1").values
             return {"y": x, "status": np.where(x > 2.0, REJECTED, OK).astype(np.int8)}
 
-    with pytest.raises(InputError, match="rejected by the study"):
+    with pytest.raises(InputError, match=r"rejected by the study.*take a method for given data"):
         survey(Stratum(), n=256)
+    # A method for given data is not told to become one.
+    with pytest.raises(InputError, match=r'take \[column\] stratum = "all", or raise the tol'):
+        survey(Stratum(), n=256, method="rbd-fast")
     found = survey(Stratum(), n=4096, method="rbd-fast", tolerance=0.5)
     assert found["S1"].sel(parameter="x1") == pytest.approx(1.0, abs=0.02)
     assert found["mean"].attrs["units"] == "mV"
     assert found.attrs["failed_runs"] == 0
     assert found.attrs["rejected_runs"] == found.attrs["lost_blocks"] > 700
+    said = Console(record=True, width=100)
+    print_table(found, said)
+    text = said.export_text()
+    assert f"{found.attrs['rejected_runs']:,} runs were rejected" in text
+    assert "blocks" not in text  # each is one of these runs
 
 
 def test_constant_outputs_are_nan_with_a_note() -> None:

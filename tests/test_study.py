@@ -125,6 +125,11 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
             "[budget]\ntrainig = 500",
             r"unknown key 'budget\.trainig': did you mean 'budget\.training'\?$",
         ),
+        (
+            '[protocol]\nkind = "spontaneous"\ntmax = 1',
+            r"key 'protocol\.tmax'; there are sensors, ",
+        ),
+        ("[column]\nzzz = 3", r"unknown key 'column\.zzz'; there are stimulus, "),
         ("[budget]\ntraining = 3", r"budget\.training: .*100"),
         ("[protocol]\nl_freq = 50.0", "protocol: l_freq .50.* must be below"),
         ('[protocol]\nkind = "resting"', "protocol"),

@@ -20,9 +20,8 @@ from nmm_infer.networks.threads import one_thread
 
 __all__ = ["FlowMatching"]
 
-#: Tolerance of the ODE solver for draws: with 1e-6 they take more than twice as long and differ by
-#: some 5e-5 of their standard deviation (2e-3 at most). Densities, which sum errors along the way,
-#: need a finer one: with 1e-3 they are wrong by some hundredths.
+#: Tolerance of the ODE solver for draws: a finer one costs more and moves them by a small part of
+#: their standard deviation. Densities, which sum errors along the way, need a finer one.
 _DRAWS, _DENSITIES = 1e-3, 1e-5
 #: Draws that are solved for at once: of more, the layers' values do not fit into a cache.
 _AT_ONCE = 20_000

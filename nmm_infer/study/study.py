@@ -277,7 +277,7 @@ def _first(error: ValidationError) -> str:
     parts = [str(p) for p in problem["loc"] if p not in ("evoked", "spontaneous")]
     where = ".".join(parts) or "study"
     if problem["type"] == "extra_forbidden":
-        known = _keys(parts[:-1])
+        known = _keys(problem["loc"][:-1])
         close = difflib.get_close_matches(parts[-1], known, n=1)
         if close:
             return f"unknown key {where!r}: did you mean {'.'.join([*parts[:-1], *close])!r}?"
@@ -285,10 +285,17 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _keys(table: list[str]) -> list[str]:
-    """Return the keys of a table of a study; none where they are not those of settings."""
+def _keys(table: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of a table of a study; none where they are not those of settings.
+
+    Pydantic's path to a table has the ``kind`` of a protocol in it, which tells one from the other.
+    """
     models: list[type[BaseModel]] = [Study]
     for name in table:
+        kind = [m for m in models if "kind" in (f := m.model_fields) and f["kind"].default == name]
+        if kind:
+            models = kind
+            continue
         fields = [model.model_fields[name] for model in models if name in model.model_fields]
         kinds = [kind for f in fields for kind in (get_args(f.annotation) or (f.annotation,))]
         models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
