@@ -26,7 +26,7 @@ from nmm_infer.anatomy import _package_data as package_data
 from nmm_infer.anatomy import template as template_module
 from nmm_infer.anatomy._areas import patch_areas, vertex_areas
 from nmm_infer.anatomy._layers import template_layers
-from nmm_infer.anatomy.positions import template_positions
+from nmm_infer.anatomy._template_places import template_positions
 from nmm_infer.errors import InputError
 
 CHANNELS = (  # noqa: SIM905 - a list of 38 strings is harder to read

@@ -21,8 +21,8 @@ from mne.io.constants import FIFF
 from nmm_infer import cli
 from nmm_infer.anatomy import Head
 from nmm_infer.errors import InputError
-from nmm_infer.observation import EvokedProtocol, bids, observe, read_bids, read_recording
-from nmm_infer.observation.readers import find_events
+from nmm_infer.observation import EvokedProtocol, observe, read_bids, read_recording
+from nmm_infer.observation.recording import bids, find_events
 
 mne_bids = pytest.importorskip("mne_bids")
 
@@ -89,8 +89,7 @@ def _positions(raw: mne.io.BaseRaw) -> np.ndarray:
 
 
 def _samples(raw: mne.io.BaseRaw, name: str) -> np.ndarray:
-    events, event_id = find_events(raw, name)
-    return events[events[:, 2] == event_id[name], 0] - raw.first_samp
+    return find_events(raw, name).samples - raw.first_samp
 
 
 def _contents(root: Path) -> dict[Path, bytes]:

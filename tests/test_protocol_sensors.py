@@ -55,7 +55,7 @@ def test_interpolated_data_and_lead_field_agree(eeg_info: mne.Info, head: Head) 
     """MNE mends and references the recording, the operator the lead field: one topography."""
     raw = _responses(eeg_info, head, 0.0)
     raw._data[CHANNELS.index("Pz")] = 1e-4 * np.random.default_rng(0).standard_normal(len(raw))
-    raw._data[CHANNELS.index("Oz"), 300] = np.nan
+    raw._data[CHANNELS.index("Oz"), 300:6000] = np.nan
     raw.info["bads"] = ["Pz"]
     seen = observe(raw, EvokedProtocol(bads="interpolate", reject=None), events="beat")
     assert list(seen.data.coords["channel"].values) == CHANNELS

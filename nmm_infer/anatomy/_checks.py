@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nmm_infer.errors import InputError
 
 __all__ = [
+    "AROUND",
     "MAX_RADIUS",
     "MIN_RADIUS",
     "check_inside",
@@ -25,7 +26,7 @@ __all__ = [
 
 # Metres: no head's electrodes lie on a smaller or larger sphere.
 MIN_RADIUS, MAX_RADIUS = 0.05, 0.16
-_AROUND = 2.2  # condition number: caps of 16 to 335 electrodes have 1.3 to 2
+AROUND = 2.2  # condition number: caps of 16 to 335 electrodes have 1.3 to 2
 _SLACK = 1.25  # of the radius: so far from a sphere is a head, seen by such a cap
 _OFF = 0.2  # metres: the origin of head coordinates lies between the ears
 _ROUNDING = 1e-6  # of the mean variance of a kind of channels
@@ -114,7 +115,7 @@ def check_inside(positions: NDArray[np.float64], info: mne.Info) -> None:
     picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
     places = np.array([info["chs"][k]["loc"][:3] for k in picks]).reshape(-1, 3)
     places = places[[is_position(place) for place in places]] if len(places) else places
-    sphere = fit_sphere(places, _AROUND)
+    sphere = fit_sphere(places, AROUND)
     check_metres(positions, "source positions", least=0.0)
     if sphere is None:
         return

@@ -17,8 +17,9 @@ from scipy.io.matlab import MatReadError
 from nmm_infer.anatomy._areas import vertex_areas
 from nmm_infer.anatomy._labels import desikan_killiany_labels
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
+from nmm_infer.anatomy._template_places import template_positions
 from nmm_infer.anatomy.head import Head
-from nmm_infer.anatomy.positions import fit_similarity, template_positions
+from nmm_infer.anatomy.positions import fit_similarity
 from nmm_infer.errors import InputError
 
 __all__ = ["BIOSEMI64_OF_75", "read_deepsif"]

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from nmm_infer import _random
 from nmm_infer.anatomy._layers import template_layers
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
+from nmm_infer.anatomy._template_places import template_fiducials
 from nmm_infer.anatomy.positions import Placement, place_electrodes
 from nmm_infer.anatomy.settings import HeadSettings
 from nmm_infer.errors import InputError
@@ -26,7 +27,9 @@ _HELMET = 100.0  # mm: no head is farther from its helmet
 _GAP = 15.0  # mm from scalp to the nearest MEG sensor, where the recording does not tell
 
 
-def place_sensors(info: mne.Info, settings: HeadSettings) -> tuple[mne.Info, list[str]]:
+def place_sensors(
+    info: mne.Info, settings: HeadSettings, *, placed: bool = False
+) -> tuple[mne.Info, list[str]]:
     """Put the EEG and MEG channels of a recording around one head.
 
     Parameters
@@ -35,6 +38,8 @@ def place_sensors(info: mne.Info, settings: HeadSettings) -> tuple[mne.Info, lis
         The recording's.
     settings : HeadSettings
         Which head.
+    placed : bool
+        Whether electrodes sit on the template already, as :func:`place_electrodes` puts them.
 
     Returns
     -------
@@ -60,14 +65,14 @@ def place_sensors(info: mne.Info, settings: HeadSettings) -> tuple[mne.Info, lis
     positions: dict[str, NDArray[np.float64]] = {}
     placement = None
     if len(eeg):
-        placement = place_electrodes(info)
+        placement = _as_placed(info) if placed else place_electrodes(info)
         positions = placement.montage.get_positions()["ch_pos"]
         if not positions and not len(meg):
             raise InputError(_nothing_placed(placement))
         positions = _on_head(positions, placement.recorded, settings)
         notes += placement.notes
     keep = [k for k in sorted({*eeg, *meg}) if k in meg or info["ch_names"][k] in positions]
-    placed = _bare(mne.pick_info(info, keep, copy=True, verbose="error"))
+    around = _bare(mne.pick_info(info, keep, copy=True, verbose="error"))
     if placement is not None and positions:
         montage = mne.channels.make_dig_montage(
             ch_pos=positions,
@@ -78,13 +83,21 @@ def place_sensors(info: mne.Info, settings: HeadSettings) -> tuple[mne.Info, lis
                 if k in ("nasion", "lpa", "rpa")
             },
         )
-        placed.set_montage(montage, on_missing="ignore", verbose="error")
-    for channel in placed["chs"]:
+        around.set_montage(montage, on_missing="ignore", verbose="error")
+    for channel in around["chs"]:
         if channel["ch_name"] in positions:
             channel["loc"][3:6] = np.nan  # no reference electrode
     if len(meg):
-        notes.append(_place_helmet(placed, settings))
-    return placed, notes
+        notes.append(_place_helmet(around, settings))
+    return around, notes
+
+
+def _as_placed(info: mne.Info) -> Placement:
+    """Take electrodes to be on the template."""
+    picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
+    places = {info["ch_names"][k]: np.array(info["chs"][k]["loc"][:3], np.float64) for k in picks}
+    montage = mne.channels.make_dig_montage(places, coord_frame="head", **template_fiducials())
+    return Placement(montage, [], [], list(places))
 
 
 def _bare(info: mne.Info) -> mne.Info:

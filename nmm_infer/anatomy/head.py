@@ -20,6 +20,7 @@ from nmm_infer.anatomy._checks import check_inside
 from nmm_infer.anatomy._labels import SUBJECT
 from nmm_infer.anatomy._matrix import forward_of_matrix
 from nmm_infer.anatomy._package_data import HEMIS, SURFACES, load_fsaverage5
+from nmm_infer.anatomy.sensors import SensorOperator
 from nmm_infer.anatomy.sources import Sources
 from nmm_infer.errors import InputError
 
@@ -469,6 +470,51 @@ class Head:
         picked.__dict__["leadfield"] = self.leadfield.sel(channel=names)
         picked.__dict__["directions"] = self.directions
         return picked
+
+    def through(self, operator: SensorOperator, info: mne.Info) -> Head:
+        """Look at the same sources through a linear map of the channels.
+
+        Parameters
+        ----------
+        operator : SensorOperator
+            Map of the head's channels, e.g. differences of electrodes.
+        info : mne.Info
+            The channels that come out, in the operator's order.
+
+        Returns
+        -------
+        Head
+            Its forward model has one row a channel of `info`.
+
+        Raises
+        ------
+        InputError
+            If the head lacks a channel that the map needs, or `info` has others.
+        """
+        if tuple(info["ch_names"]) != operator.outputs:
+            raise InputError("through: the info has other channels than what the operator makes.")
+        picked = self.pick(operator.inputs)
+        forward = mne.Forward(picked.forward)
+        forward["sol"] = {
+            **picked.forward["sol"],
+            "data": operator.matrix @ picked.forward["sol"]["data"],
+            "row_names": list(operator.outputs),
+            "nrow": len(operator.outputs),
+        }
+        forward["_orig_sol"] = operator.matrix @ picked.forward["_orig_sol"]
+        if forward["sol_grad"] is not None:
+            forward["sol_grad"] = None  # of the channels that went in
+        forward["nchan"] = len(operator.outputs)
+        bare = mne.pick_info(info, range(len(info["ch_names"])), copy=True, verbose="error")
+        with bare._unlock():
+            bare["bads"], bare["projs"] = [], []
+            for key in ("mri_head_t", "dev_head_t", "command_line", "working_dir", "mri_file"):
+                if key in picked.forward["info"]:
+                    bare[key] = picked.forward["info"][key]
+        forward["info"] = bare
+        seen = dataclasses.replace(picked, forward=forward)
+        seen.__dict__["directions"] = self.directions
+        return seen
 
     def surface(self, kind: str = "white") -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Give both hemispheres as one mesh, for plotting.

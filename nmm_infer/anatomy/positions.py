@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import mne
@@ -12,38 +11,24 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from nmm_infer.anatomy._checks import (
+    AROUND,
     MAX_RADIUS,
     MIN_RADIUS,
     check_metres,
     fit_sphere,
     is_position,
 )
-from nmm_infer.anatomy._package_data import mne_fsaverage_file
+from nmm_infer.anatomy._template_places import template_fiducials, template_positions
+from nmm_infer.anatomy.channel_names import standard_name
+from nmm_infer.anatomy.derivations import read_derivations
 from nmm_infer.errors import InputError
 
-__all__ = ["Placement", "fit_similarity", "place_electrodes", "standard_name", "template_positions"]
+__all__ = ["Placement", "fit_similarity", "place_electrodes"]
 
-_MONTAGE = "fsaverage_1005"
 _MIN_SHARED = 4
+_OFF = 0.03  # m from the sphere of the template's electrodes
+_LEAST_AREA = 1e-3  # m2, twice that of the triangle of nasion and ears
 _STEEP = 0.5  # cosine of the steepest slope of a cap's opening
-_PREFIX = re.compile(r"^EEG[\s_:\-]*", re.IGNORECASE)
-_SUFFIX = re.compile(
-    r"[\s_:/\-]+(?:REF\d*|LE|RE|AR|AVG|AVE|AV|A1|A2|A1A2|M1|M2|M1M2)$", re.IGNORECASE
-)
-# Older or other names of 10-05 places: Acharya et al. (2016), J. Clin. Neurophysiol. 33:308-311
-# (T3 -> T7 and so on); the mastoids stand beside TP9 and TP10.
-_ALIASES = {
-    "t3": "t7",
-    "t4": "t8",
-    "t5": "p7",
-    "t6": "p8",
-    "t1": "ft9",
-    "t2": "ft10",
-    "m1": "tp9",
-    "m2": "tp10",
-    "cb1": "poo7",
-    "cb2": "poo8",
-}
 
 
 class Placement(NamedTuple):
@@ -68,7 +53,7 @@ class Placement(NamedTuple):
     recorded: list[str]
 
 
-def place_electrodes(info: mne.Info) -> Placement:
+def place_electrodes(info: mne.Info, *, by_name: bool = True) -> Placement:
     """Give each EEG channel of a recording a place on the template head.
 
     If at least half of the EEG channels have names of the 10-05 system, these sit where the
@@ -78,11 +63,20 @@ def place_electrodes(info: mne.Info) -> Placement:
     to them is the sphere fitted to the template's electrodes. The half is there because BioSemi
     caps have an electrode A1 on the vertex and a C3 far from 10-05's.
 
+    Electrodes over a part of the head fix no sphere. They are carried over by the similarity that
+    brings the recorded nasion and ears to the template's, or, without these, stay where they are
+    in head coordinates, scaled to the template's size.
+
+    Bipolar channels have no place: they are left out, see
+    :func:`nmm_infer.anatomy.derivations.read_derivations`.
+
     Parameters
     ----------
     info : mne.Info
         The recording's; channels of type EEG count, bad ones included. A position that is all
-        zero or not finite is none.
+        zero or not finite does not count.
+    by_name : bool
+        Whether names of the 10-05 system count. They do not where the user has named the montage.
 
     Returns
     -------
@@ -105,9 +99,11 @@ def place_electrodes(info: mne.Info) -> Placement:
         if is_position(info["chs"][k]["loc"][:3])
     }
     _check_recorded(info, recorded)
+    coils = [info["chs"][k]["coil_type"] for k in picks]
+    single = read_derivations(channels, coils).referential if by_name else tuple(channels)
     named = {}
     owner: dict[str, str] = {}
-    for name in channels:
+    for name in single if by_name else ():
         place = standard_name(name, lookup)
         if place is not None:
             named[name] = table[place]
@@ -116,17 +112,18 @@ def place_electrodes(info: mne.Info) -> Placement:
                     f"Channels {owner[place]} and {name} are two names of one place, {place}: "
                     "rename or drop one of them."
                 )
-    if channels and 2 * len(named) >= len(channels):
-        placed, notes = _by_name(channels, named, recorded)
+    recorded = {name: place for name, place in recorded.items() if name in single}
+    if single and 2 * len(named) >= len(single) and by_name:
+        placed, notes = _by_name(list(single), named, recorded)
         brought = [name for name in placed if name not in named]
     else:
-        placed, notes = _by_position(recorded, np.array(list(table.values())), len(channels))
+        placed, notes = _by_position(info, recorded, np.array(list(table.values())), len(channels))
         brought = list(placed)
     placed = {name: placed[name] for name in channels if name in placed}
     dropped = [name for name in channels if name not in placed]
     if dropped:
         notes.append(f"No position on the template head for: {', '.join(dropped)}.")
-    fiducials = _fiducials()
+    fiducials = template_fiducials()
     montage = mne.channels.make_dig_montage(ch_pos=placed, coord_frame="head", **fiducials)
     return Placement(montage, dropped, notes, brought)
 
@@ -142,46 +139,6 @@ def _check_recorded(info: mne.Info, recorded: dict[str, NDArray[np.float64]]) ->
             )
     if len(recorded) >= _MIN_SHARED:
         check_metres(np.array(list(recorded.values())), "electrode positions")
-
-
-def template_positions() -> dict[str, NDArray[np.float64]]:
-    """Read the 335 places of the 10-05 system on fsaverage's scalp.
-
-    Returns
-    -------
-    dict
-        Name to position, metres, head frame of the template.
-
-    References
-    ----------
-    MNE's montage ``fsaverage_1005`` (10-05 places found on fsaverage's own head surface), taken
-    from fsaverage's surface RAS to its head frame with MNE's ``fsaverage-trans.fif``.
-    """
-    positions = mne.channels.make_standard_montage(_MONTAGE).get_positions()["ch_pos"]
-    moved = mne.transforms.apply_trans(_mri_to_head(), np.array(list(positions.values())))
-    return dict(zip(positions, moved, strict=True))
-
-
-def standard_name(channel: str, lookup: dict[str, str]) -> str | None:
-    """Recognise a channel as a place of the 10-05 system.
-
-    Case, a leading "EEG", trailing dots and a trailing reference ("-REF", "-LE", "-A2" ...) do
-    not count; T3, T4, T5, T6, M1, M2 and the like stand for their 10-05 names.
-
-    Parameters
-    ----------
-    channel : str
-        Name in the recording, e.g. "EEG Fp1-REF" or "Fc5.".
-    lookup : dict
-        Lower-case place name to its name in the template.
-
-    Returns
-    -------
-    str or None
-        The template's name of the place.
-    """
-    plain = _SUFFIX.sub("", _PREFIX.sub("", channel.strip())).strip(" .").lower()
-    return lookup.get(_ALIASES.get(plain, plain))
 
 
 def _by_name(
@@ -215,25 +172,46 @@ def _by_name(
 
 
 def _by_position(
-    recorded: dict[str, NDArray[np.float64]], template: NDArray[np.float64], n_channels: int
+    info: mne.Info,
+    recorded: dict[str, NDArray[np.float64]],
+    template: NDArray[np.float64],
+    n_channels: int,
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Lay the sphere fitted to the recorded positions on the template's."""
+    """Carry recorded positions to the template."""
     points = np.array(list(recorded.values())).reshape(-1, 3)
-    ours, theirs = fit_sphere(template), fit_sphere(points)
-    if ours is None or theirs is None:
+    if not len(points):
         note = (
-            f"{len(recorded)} of {n_channels} EEG channels have recorded positions and too few "
-            "have names of the 10-05 system: nothing could be placed."
+            f"None of the {n_channels} EEG channels has a recorded position, and too few have "
+            "names of the 10-05 system: nothing could be placed."
         )
         return {}, [note]
-    radius = theirs[1]
+    sphere = fit_sphere(points, AROUND)
+    if sphere is None:
+        moved, how = _part_of_a_head(info, points, template)
+        if not len(moved):
+            return {}, [f"{len(recorded)} of {n_channels} EEG channels have positions, but {how}."]
+    else:
+        moved, how = _whole_head(points, sphere, template)
+    note = f"{len(recorded)} of {n_channels} EEG channels sit at their recorded positions, {how}."
+    return dict(zip(recorded, moved, strict=True)), [note]
+
+
+def _whole_head(
+    points: NDArray[np.float64],
+    sphere: tuple[NDArray[np.float64], float],
+    template: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], str]:
+    """Lay the sphere fitted to the positions on the template's."""
+    ours = fit_sphere(template)
+    assert ours is not None
+    centre, radius = sphere
     if not MIN_RADIUS <= radius <= MAX_RADIUS:
         raise InputError(
             f"The recorded electrode positions lie on a sphere of {1000 * radius:.0f} mm radius, "
             f"which is no head's ({1000 * MIN_RADIUS:.0f} to {1000 * MAX_RADIUS:.0f} mm): check "
             "their unit, and whether one of them is far off."
         )
-    opening = theirs[0] - points.mean(axis=0)
+    opening = centre - points.mean(axis=0)
     height = float(np.linalg.norm(opening))
     if height > 0.1 * radius and opening[2] > -_STEEP * height:
         raise InputError(
@@ -241,14 +219,64 @@ def _by_position(
             "one of them is far off). MNE's head coordinates have x to the right ear, y to the "
             "nose, z up; set the montage with its fiducials."
         )
-    scale = ours[1] / theirs[1]
-    moved = ours[0] + scale * (points - theirs[0])
-    note = (
-        f"{len(recorded)} of {n_channels} EEG channels sit at their recorded positions, scaled by "
-        f"{scale:.3f} so that their sphere (radius {1000 * theirs[1]:.1f} mm) is the template's "
-        f"({1000 * ours[1]:.1f} mm): fewer than half have names of the 10-05 system."
+    scale = ours[1] / radius
+    how = (
+        f"scaled by {scale:.3f} so that their sphere (radius {1000 * radius:.1f} mm) is the "
+        f"template's ({1000 * ours[1]:.1f} mm): fewer than half have names of the 10-05 system"
     )
-    return dict(zip(recorded, moved, strict=True)), [note]
+    return ours[0] + scale * (points - centre), how
+
+
+def _part_of_a_head(
+    info: mne.Info, points: NDArray[np.float64], template: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], str]:
+    """Carry electrodes that fix no sphere over by landmarks, or by their head coordinates."""
+    sphere = fit_sphere(template)
+    assert sphere is not None
+    centre, radius = sphere
+    landmarks = _landmarks(info)
+    if landmarks is not None:
+        moved = mne.transforms.apply_trans(_similarity(*landmarks), points)
+        how = "carried over by nasion and ears"
+    else:
+        scales = np.linspace(0.7, 1.4, 701)
+        reach = np.linalg.norm(scales[:, None, None] * points - centre, axis=2)
+        scale = scales[np.abs(np.median(reach, axis=1) - radius).argmin()]
+        moved, how = scale * points, f"in head coordinates, scaled by {scale:.3f}"
+    off = np.abs(np.linalg.norm(moved - centre, axis=1) - radius)
+    if np.quantile(off, 0.9) > _OFF:
+        return np.empty((0, 3)), "they lie on no head"
+    return moved, f"{how}: they cover a part of the head and do not fix its sphere"
+
+
+def _landmarks(info: mne.Info) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Left ear, nasion and right ear as recorded, and the template's; metres."""
+    order = (FIFF.FIFFV_POINT_LPA, FIFF.FIFFV_POINT_NASION, FIFF.FIFFV_POINT_RPA)
+    found = {
+        int(point["ident"]): np.asarray(point["r"], np.float64)
+        for point in info["dig"] or ()
+        if point["kind"] == FIFF.FIFFV_POINT_CARDINAL
+        and point["coord_frame"] == FIFF.FIFFV_COORD_HEAD
+    }
+    if any(ident not in found or not is_position(found[ident]) for ident in order):
+        return None
+    ours = template_fiducials()
+    theirs = np.array([found[ident] for ident in order])
+    area = np.linalg.norm(np.cross(theirs[1] - theirs[0], theirs[2] - theirs[0]))
+    if area < _LEAST_AREA:  # some files have zeros, or one point three times
+        return None
+    return theirs, np.array([ours[name] for name in ("lpa", "nasion", "rpa")])
+
+
+def _similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit in closed form: Umeyama (1991), IEEE Trans. Pattern Anal. 13:376-380."""
+    from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
+    flat, goal = source - from_mean, target - to_mean
+    turn = Rotation.align_vectors(goal, flat)[0].as_matrix()
+    linear = turn * (np.sum(goal * (flat @ turn.T)) / np.sum(flat**2))
+    trans = np.eye(4)
+    trans[:3, :3], trans[:3, 3] = linear, to_mean - linear @ from_mean
+    return trans
 
 
 def fit_similarity(
@@ -256,34 +284,10 @@ def fit_similarity(
 ) -> tuple[NDArray[np.float64], float] | None:
     """Fit a similarity from source to target; give it and its median misfit (metres).
 
-    Closed form of Umeyama (1991), IEEE Trans. Pattern Anal. 13:376-380. Mirror images are not
-    similar. None where the points lie in a plane.
+    Mirror images are not similar. None where the points lie in a plane.
     """
     if fit_sphere(source) is None or fit_sphere(target) is None:
         return None
-    from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
-    flat, goal = source - from_mean, target - to_mean
-    turn = Rotation.align_vectors(goal, flat)[0].as_matrix()
-    linear = turn * (np.sum(goal * (flat @ turn.T)) / np.sum(flat**2))
-    trans = np.eye(4)
-    trans[:3, :3], trans[:3, 3] = linear, to_mean - linear @ from_mean
+    trans = _similarity(source, target)
     misfit = np.linalg.norm(mne.transforms.apply_trans(trans, source) - target, axis=1)
     return trans, float(np.median(misfit))
-
-
-def _mri_to_head() -> NDArray[np.float64]:
-    trans = mne.read_trans(mne_fsaverage_file("fsaverage-trans.fif"), verbose="error")
-    matrix: NDArray[np.float64] = mne.transforms.invert_transform(trans)["trans"]
-    return matrix
-
-
-def _fiducials() -> dict[str, NDArray[np.float64]]:
-    """Read the template's fiducials, metres, head frame."""
-    path = mne_fsaverage_file("fsaverage-fiducials.fif")
-    points, _ = mne.io.read_fiducials(path, verbose="error")
-    names = {1: "lpa", 2: "nasion", 3: "rpa"}
-    to_head = _mri_to_head()
-    return {
-        names[int(point["ident"])]: mne.transforms.apply_trans(to_head, point["r"])
-        for point in points
-    }

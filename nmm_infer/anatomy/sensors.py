@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import mne
 import numpy as np
 import xarray as xr
+from mne.io.constants import FIFF
 from numpy.typing import NDArray
 
 from nmm_infer.anatomy._checks import checked_covariance
@@ -17,12 +20,19 @@ from nmm_infer.errors import InputError
 
 __all__ = [
     "SensorOperator",
+    "bipolar_channels",
     "identity",
     "interpolation",
     "interpolation_options",
+    "principal_subspace",
+    "projection",
     "reference",
     "whitening",
 ]
+
+
+_FIELD = FIFF.FIFFV_PROJ_ITEM_FIELD
+_RANK = 1e-6  # of the largest singular value; files keep projectors in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +126,16 @@ class SensorOperator:
             (*first.notes, *self.notes),
         )
 
+    @property
+    def rank(self) -> int:
+        """Number of independent signals among the outputs."""
+        # Units may differ: rows and columns are weighed by their size.
+        size = np.linalg.norm(self.matrix, axis=1)
+        scaled = self.matrix / np.where(size > 0, size, 1.0)[:, np.newaxis]
+        return int(
+            np.linalg.matrix_rank(scaled, tol=_RANK * max(1.0, float(np.linalg.norm(scaled, 2))))
+        )
+
     def covariance(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Carry a covariance of the inputs, shape (channel, channel), to the outputs."""
         return np.asarray(self.matrix @ matrix @ self.matrix.T)
@@ -130,10 +150,12 @@ def identity(channels: Sequence[str]) -> SensorOperator:
 def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOperator:
     """Make the map that references the EEG channels; others stay as they are.
 
+    Bipolar channels are differences, which have no reference: they stay as they are, too.
+
     Parameters
     ----------
     info : mne.Info
-        Channels; all its EEG channels count.
+        Channels; all its EEG channels count but the bipolar ones.
     to : "average", "none", or sequence of str
         The mean of all EEG channels, nothing (as recorded), or the mean of some channels, which
         stay among the outputs.
@@ -148,10 +170,20 @@ def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOper
         If a named channel is not among the EEG channels, or named twice.
     """
     names = tuple(info["ch_names"])
+    bipolar = bipolar_channels(info)
     eeg = [names[k] for k in mne.pick_types(info, meg=False, eeg=True, exclude=[])]
+    eeg = [name for name in eeg if name not in bipolar]
     matrix = np.eye(len(names))
     if isinstance(to, str) and to not in ("average", "none"):
         to = [to]
+    if bipolar and not isinstance(to, str):
+        raise InputError(
+            f"{bipolar[0]} is a bipolar channel, which has no reference to change: leave "
+            f"reference = {list(to)} out, or pick the referential channels."
+        )
+    if bipolar and not eeg:
+        note = "Bipolar channels are differences of electrodes: no average reference was taken."
+        return SensorOperator(matrix, names, names, notes=(note,))
     if to == "none" or not eeg:
         return SensorOperator(matrix, names, names)
     chosen = eeg if to == "average" else list(to)
@@ -167,6 +199,97 @@ def reference(info: mne.Info, to: str | Sequence[str] = "average") -> SensorOper
     matrix[np.ix_(rows, columns)] -= 1.0 / len(columns)
     said = "the average of all EEG channels" if to == "average" else ", ".join(chosen)
     return SensorOperator(matrix, names, names, notes=(f"Referenced to {said}.",))
+
+
+def bipolar_channels(info: mne.Info) -> list[str]:
+    """List the EEG channels that MNE types as bipolar."""
+    picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
+    coil = FIFF.FIFFV_COIL_EEG_BIPOLAR
+    return [info["ch_names"][k] for k in picks if info["chs"][k]["coil_type"] == coil]
+
+
+def projection(info: mne.Info, *, average: bool = False) -> SensorOperator:
+    """Make the map of the projectors that an info carries, whether they were applied or not.
+
+    A projector that was applied to data of more channels than are left is the projector made of
+    what is left of its vectors, applied after it: both give the same signals. So one map serves
+    data as recorded, data after the projectors, and lead fields.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels, of which none is bad, and projectors (signal-space projection: Uusitalo and
+        Ilmoniemi 1997, Med. Biol. Eng. Comput. 35:135-140). MNE makes the matrix.
+    average : bool
+        Whether the average of the EEG channels is projected out too, jointly with the others.
+
+    Returns
+    -------
+    SensorOperator
+        An orthogonal projection, and the identity where no projector meets these channels.
+    """
+    names = list(info["ch_names"])
+    bare = _without_projections(info)
+    kept = [deepcopy(projector) for projector in info["projs"]]
+    referential = set(mne.pick_types(info, meg=False, eeg=True, exclude=[]))
+    referential -= {names.index(name) for name in bipolar_channels(info)}
+    if average and referential:
+        vector = np.zeros((1, len(names)))
+        vector[0, sorted(referential)] = len(referential) ** -0.5
+        data = {"col_names": names, "row_names": None, "data": vector, "nrow": 1}
+        data["ncol"] = len(names)
+        kept.append(mne.Projection(active=False, data=data, desc="average", kind=_FIELD))
+    for projector in kept:
+        projector["active"] = False
+    if not kept:
+        return identity(names)
+    with bare._unlock():
+        bare["projs"] = kept
+    # The map is linear: what it makes of unit signals is its matrix.
+    unit = mne.EvokedArray(np.eye(len(names)), bare, verbose="error")
+    with warnings.catch_warnings():
+        # MNE warns of vectors that lost channels, which is what this map is for.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        matrix = np.asarray(unit.apply_proj(verbose="error").data)
+    said = [str(p["desc"]) for p in info["projs"] if set(p["data"]["col_names"]) & set(names)]
+    notes = (f"Projected out: {'; '.join(said)}.",) if said else ()
+    return SensorOperator(matrix, tuple(names), tuple(names), notes=notes)
+
+
+def principal_subspace(
+    info: mne.Info, data: NDArray[np.floating], rank: int, what: str
+) -> SensorOperator:
+    """Make the projection onto the subspace that data of known rank fill.
+
+    For data that went through a linear filter in space (Maxwell filtering, ICA) of which only the
+    rank is known: lead field and noise are confined to the same subspace.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Channels of the data.
+    data : array, shape (channel, time)
+        More samples than `rank`.
+    rank : int
+        Number of independent signals.
+    what : str
+        What the data went through, for the note.
+
+    Returns
+    -------
+    SensorOperator
+        It leaves the data as they are, up to rounding. Orthogonal where channel types are weighed
+        by their mean power.
+    """
+    names, kinds = tuple(info["ch_names"]), np.array(info.get_channel_types())
+    level = np.ones(len(names))
+    for kind in set(kinds.tolist()):
+        level[kinds == kind] = np.sqrt(np.mean(np.square(data[kinds == kind], dtype=float))) or 1.0
+    scaled = data / level[:, np.newaxis]
+    vectors = np.linalg.eigh(scaled @ scaled.T)[1][:, -rank:]
+    matrix = level[:, np.newaxis] * (vectors @ vectors.T) / level
+    note = f"{what}: {rank} of {len(names)} signals are independent."
+    return SensorOperator(matrix, names, names, notes=(note,))
 
 
 def interpolation(info: mne.Info, bads: Sequence[str]) -> SensorOperator:

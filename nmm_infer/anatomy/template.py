@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import mne
 import numpy as np
@@ -27,6 +28,7 @@ from nmm_infer.anatomy._package_data import (
     package_file,
 )
 from nmm_infer.anatomy._parcels import divide_regions, fine_labels
+from nmm_infer.anatomy.derivations import bipolar_names, differences, mark_bipolar
 from nmm_infer.anatomy.electrodes import place_sensors
 from nmm_infer.anatomy.head import Head
 from nmm_infer.anatomy.settings import TEMPLATE, HeadSettings
@@ -69,6 +71,7 @@ def template_head(
     spacing: str | float | None = None,
     orientation: Literal["fixed", "free"] = "fixed",
     settings: HeadSettings = TEMPLATE,
+    placed: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Head:
     """Make the template head as the channels of a recording see it.
@@ -87,7 +90,8 @@ def template_head(
     ----------
     info : mne.Info
         The recording's. Its EEG and MEG channels are used, bad ones included; electrodes that
-        cannot be placed are left out, and ``Head.notes`` names them.
+        cannot be placed are left out, and ``Head.notes`` names them. Bipolar channels (all of the
+        EEG channels, or none) see the difference of the two electrodes that their names hold.
     sources : {"cortex", "parcels", "cortex+subcortex", "volume"}
         "cortex": the 68 Desikan-Killiany regions, about 5,000 vertices. "parcels": about 1,000
         connected parcels of equal area inside them, all vertices. "cortex+subcortex": beside the
@@ -103,6 +107,9 @@ def template_head(
         Whether a vertex has one moment along the outward normal of its patch, or three.
     settings : HeadSettings
         Conductivities, size, another geometry, shifted electrodes.
+    placed : bool
+        Whether the channels of `info` sit on the template already, as :func:`place_electrodes`
+        puts them.
     cache_dir : path-like, optional
         Where to keep what was computed; by default ``NMM_INFER_CACHE`` or the user's cache folder.
 
@@ -123,8 +130,12 @@ def template_head(
         raise InputError(f"orientation is 'fixed' or 'free', not {orientation!r}.")
     if not isinstance(info, mne.Info):
         raise InputError("info is an mne.Info: give raw.info.")
+    if bipolar_names(info):
+        options: dict[str, Any] = {"spacing": spacing, "orientation": orientation}
+        options |= {"settings": settings, "cache_dir": cache_dir}
+        return _of_differences(info, sources, **options)
     spacing = _checked_spacing(sources, spacing)
-    channels, notes = place_sensors(info, settings)
+    channels, notes = place_sensors(info, settings, placed=placed)
     for note in notes:
         _LOG.info(note)
     folder = cache_folder(cache_dir)
@@ -146,6 +157,24 @@ def template_head(
         on_cortex = mne.forward.restrict_forward_to_label(forward, labels)  # without medial wall
         return Head.from_forward(on_cortex, labels, orientation=orientation, notes=said)
     return _with_subcortex(forward, labels, orientation, said)
+
+
+def _of_differences(info: mne.Info, sources: SourceKind, **options: Any) -> Head:
+    """Make the head of bipolar channels: that of their electrodes, and differences of its rows."""
+    bipolar = bipolar_names(info)
+    if len(bipolar) < len(mne.pick_types(info, meg=True, eeg=True, exclude=[])):
+        raise InputError(
+            f"{bipolar[0]} is a bipolar channel, and others are not: pick those of one kind."
+        )
+    minus = differences(bipolar)
+    electrodes = mne.create_info(list(minus.inputs), info["sfreq"], "eeg", verbose="error")
+    head = template_head(electrodes, sources, **options)
+    picks = [info["ch_names"].index(name) for name in bipolar]
+    own = mne.pick_info(info, picks, copy=True, verbose="error")
+    mark_bipolar(own, bipolar)
+    note = f"{len(bipolar)} bipolar channels: the first electrode of their name less the second."
+    seen = head.through(minus, own)
+    return dataclasses.replace(seen, notes=(*head.notes, note))
 
 
 def _checked_spacing(sources: str, spacing: str | float | None) -> str | float:
@@ -316,6 +345,10 @@ def _describe(info: mne.Info) -> bytes:
     parts = [names, np.round(places, 7).tobytes(), kinds.tobytes()]
     if info["dev_head_t"] is not None:
         parts.append(np.round(info["dev_head_t"]["trans"], 7).tobytes())
+    for compensation in info["comps"]:  # the grade in use is a part of the coil types
+        data = compensation["data"]
+        parts.append("\0".join([*data["row_names"], *data["col_names"]]).encode())
+        parts.append(np.asarray(data["data"], np.float64).tobytes())
     return b"\0".join(parts)
 
 

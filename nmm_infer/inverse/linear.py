@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.anatomy._checks import checked_covariance, is_number
-from nmm_infer.anatomy.sensors import reference
+from nmm_infer.anatomy.sensors import bipolar_channels, projection
 from nmm_infer.errors import InputError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Method",
     "RegionOperators",
     "choose_lambda2",
+    "estimate_sources",
     "inverse_operator",
     "lcmv_kernel",
     "region_operators",
@@ -127,6 +128,51 @@ def source_estimate(
         raise InputError(f"MNE cannot apply the inverse: {error}") from error
 
 
+def estimate_sources(
+    head: Head,
+    evoked: mne.Evoked,
+    noise_cov: mne.Covariance,
+    method: Method = "eLORETA",
+    snr: float = 3.0,
+) -> mne.SourceEstimate:
+    """Estimate source activity at every source, of referential and of bipolar channels.
+
+    Parameters
+    ----------
+    head : Head
+        Forward model of the channels.
+    evoked : mne.Evoked
+        Sensor data; its projectors are applied.
+    noise_cov : mne.Covariance
+        Noise of the data.
+    method, snr
+        See :func:`source_estimate`, whose result this is where MNE has an inverse.
+
+    Returns
+    -------
+    mne.SourceEstimate
+
+    Raises
+    ------
+    InputError
+        As :func:`source_kernel`, and for bipolar channels if sources are not fixed on surfaces.
+    """
+    info = evoked.info
+    if not bipolar_channels(info):
+        inverse = inverse_operator(head, info, noise_cov)
+        return source_estimate(evoked, inverse, method, snr)
+    if head.sources.free.any():
+        raise InputError(
+            "Sources of bipolar channels go into an mne.SourceEstimate where they are fixed on the "
+            "cortex only: take source_kernel, whose labels name them."
+        )
+    kernel = source_kernel(head, info, noise_cov, method, 1.0 / snr**2)
+    subject = head.forward["src"][0].get("subject_his_id")
+    return mne.SourceEstimate(
+        kernel.values @ evoked.data, head.vertices, evoked.times[0], 1.0 / info["sfreq"], subject
+    )
+
+
 def source_kernel(
     head: Head,
     info: mne.Info,
@@ -138,15 +184,17 @@ def source_kernel(
 ) -> xr.DataArray:
     """Return the linear map from sensors to sources.
 
-    MNE-Python's own where the head's sources are all fixed or all free; for heads with both, the
-    same equations in tensor form (:mod:`nmm_infer.inverse.tensor`).
+    MNE-Python's own where the head's sources are all fixed or all free and EEG has a reference; for
+    heads with both, and for bipolar channels, the same equations in tensor form
+    (:mod:`nmm_infer.inverse.tensor`).
 
     Parameters
     ----------
     head : Head
         Forward model of exactly the channels of `info`.
     info : mne.Info
-        Channels; EEG is referenced to its average.
+        Channels; EEG is referenced to its average, but for bipolar channels, and projectors in it
+        are applied.
     noise_cov : mne.Covariance
         Noise of the data.
     method : {"MNE", "dSPM", "sLORETA", "eLORETA"}
@@ -171,7 +219,8 @@ def source_kernel(
     _check_method(method)
     _check_positive("lambda2", lambda2)
     mixed = head.sources.free.any() and not head.sources.free.all()
-    find = _mixed_kernel if mixed else _mne_kernel
+    # MNE has no inverse for either.
+    find = _tensor_kernel if mixed or bipolar_channels(info) else _mne_kernel
     return _labelled(head, info, find(head, info, noise_cov, method, lambda2, depth), method)
 
 
@@ -244,6 +293,8 @@ def lcmv_kernel(
     if not (is_number(regularisation) and regularisation >= 0):
         raise InputError(f"regularisation must be 0 or more, not {regularisation!r}.")
     _check_head(head, info)
+    if bipolar_channels(info):
+        raise InputError("MNE's beamformer needs EEG with a reference, and these are bipolar.")
     data_cov = checked_covariance(data_cov, info, "data covariance")
     noise_cov = checked_covariance(noise_cov, info)
     free = bool(head.sources.free.all())
@@ -280,7 +331,7 @@ def _check_head(head: Head, info: mne.Info) -> None:
 def _unit_signals(info: mne.Info) -> mne.EvokedArray:
     """One unit pattern a channel: what a linear method makes of them is its matrix."""
     unit = mne.EvokedArray(np.eye(len(info.ch_names)), info, tmin=0.0, nave=1, verbose="error")
-    if "eeg" in unit:
+    if "eeg" in unit and not bipolar_channels(info):
         unit.set_eeg_reference("average", projection=True, verbose="error")
     return unit
 
@@ -299,7 +350,7 @@ def _mne_kernel(
     return np.asarray(estimate.data).reshape(-1, len(info.ch_names))
 
 
-def _mixed_kernel(
+def _tensor_kernel(
     head: Head,
     info: mne.Info,
     noise_cov: mne.Covariance,
@@ -311,10 +362,13 @@ def _mixed_kernel(
     from nmm_infer.inverse.tensor import minimum_norm
 
     sources, seen = head.sources, _seen(head, info, noise_cov)
-    kernel = minimum_norm(seen.gain, seen.noise, lambda2, method, 3, depth=depth).numpy()
-    kernel = (kernel @ seen.operator.matrix).reshape(len(sources), 3, -1)
+    kernel = minimum_norm(seen.gain, seen.noise, lambda2, method, seen.n_orient, depth=depth)
+    data = kernel.numpy() @ seen.operator.matrix
+    if seen.n_orient == 1:
+        return np.asarray(data)
+    data = data.reshape(len(sources), 3, -1)
     parts = [
-        kernel[k] if free else sources.normals[k : k + 1] @ kernel[k]
+        data[k] if free else sources.normals[k : k + 1] @ data[k]
         for k, free in enumerate(sources.free)
     ]
     return np.concatenate(parts)
@@ -322,7 +376,7 @@ def _mixed_kernel(
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Gain per Am and noise after the average reference, as tensors."""
+    """Gain per Am and noise after average reference and projectors, as tensors."""
 
     gain: Any
     noise: Any
@@ -335,7 +389,7 @@ def _seen(head: Head, info: mne.Info, noise_cov: mne.Covariance) -> _Seen:
     import torch
 
     _check_head(head, info)
-    sources, operator = head.sources, reference(info)
+    sources, operator = head.sources, projection(info, average=True)
     gain = operator(head.gain).values * 1e9
     if sources.free.any():
         vectors = np.zeros((len(gain), len(sources), 3))

@@ -1,6 +1,5 @@
 """Observations: recordings and simulations through one protocol."""
 
-from nmm_infer.observation.bids import read_bids
 from nmm_infer.observation.noise import (
     Blinks,
     BrainBackground,
@@ -24,9 +23,16 @@ from nmm_infer.observation.noise import (
 )
 from nmm_infer.observation.observation import Observation
 from nmm_infer.observation.observer import Observer, Sequences, View
-from nmm_infer.observation.prepare import Recording, observe
+from nmm_infer.observation.prepare import observe
 from nmm_infer.observation.protocol import EvokedProtocol, Protocol, SpontaneousProtocol
-from nmm_infer.observation.readers import read_recording
+from nmm_infer.observation.recording import (
+    Names,
+    Recording,
+    read_bids,
+    read_recording,
+    recording_from_array,
+    set_montage,
+)
 
 __all__ = [
     "Blinks",
@@ -35,6 +41,7 @@ __all__ = [
     "EvokedProtocol",
     "LineNoise",
     "Mixture",
+    "Names",
     "Noise",
     "NoiseKind",
     "NoiseLevels",
@@ -56,7 +63,9 @@ __all__ = [
     "power_law_noise",
     "read_bids",
     "read_recording",
+    "recording_from_array",
     "scale_to_snr",
+    "set_montage",
     "snr_db",
     "white_noise",
 ]

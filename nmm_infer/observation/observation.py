@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nmm_infer.anatomy import Head, SensorOperator
+from nmm_infer.anatomy.sensors import bipolar_channels, reference
 from nmm_infer.observation.noise import Noise
 
 __all__ = ["Observation"]
@@ -41,8 +42,11 @@ class Observation:
     source : str
         Name of the recording's file, or the comment of an average.
     operator : SensorOperator, optional
-        What the data went through: interpolation and reference. Lead fields go through it too.
-        The average reference without.
+        What the data went through: projectors, interpolation and reference. Lead fields and noise
+        go through it too. Default: the average reference.
+    warnings : tuple of str
+        What makes an answer less sure than usual, and is the first thing to know of it: few
+        trials, a short baseline, many lost epochs.
     """
 
     data: xr.DataArray
@@ -55,9 +59,16 @@ class Observation:
     notes: tuple[str, ...] = field(default=())
     source: str = ""
     operator: SensorOperator | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def rank(self) -> int:
+        """Number of independent signals that the channels hold after the operator."""
+        operator = reference(self.info) if self.operator is None else self.operator
+        return operator.rank
 
     def to_evoked(self) -> mne.Evoked:
-        """Return the (first window of the) data as MNE knows them, average reference included."""
+        """Return the (first window of the) data as MNE knows them, with their projectors."""
         evoked = mne.EvokedArray(
             self.data.values[0],
             self.info,
@@ -65,6 +76,6 @@ class Observation:
             nave=self.n_averages,
             verbose="error",
         )
-        if "eeg" in evoked:
+        if "eeg" in evoked and not bipolar_channels(self.info):
             evoked.set_eeg_reference("average", projection=True, verbose="error")
         return evoked

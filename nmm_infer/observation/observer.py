@@ -90,8 +90,8 @@ class Observer:
     band : tuple of float, optional
         Pass band of the recording in Hz, where it differs from the protocol's.
     operator : SensorOperator, optional
-        Interpolation and reference that the recording went through; the protocol's reference
-        without.
+        Projectors, interpolation and reference that the recording went through; default: the
+        protocol's reference.
     components : SensorOperator, optional
         With ``protocol.components`` and one noise, the map from the sensors: that of the data which
         an estimator was trained on. The whitened components of this head and noise without.
@@ -153,8 +153,11 @@ class Observer:
     def _operators(self) -> RegionOperators:
         if isinstance(self.noise, NoiseLevels):
             raise InputError("regions are imaged with one noise, not with kinds and levels of it")
+        head = self.head
+        if self.operator.inputs != tuple(head.channels):  # interpolated channels see what others do
+            head = head.through(self.operator, self.info)
         return region_operators(
-            self.head,
+            head,
             self.info,
             self.noise.covariance(),
             self.protocol.inverse,

@@ -9,6 +9,7 @@ from nmm_infer.observation.noise.gaussian import (
     noise_from_level,
     power_law_noise,
     white_noise,
+    widening,
 )
 from nmm_infer.observation.noise.levels import NoiseKind, NoiseLevels, levels_for
 from nmm_infer.observation.noise.mixture import Mixture, NoiseSource
@@ -34,4 +35,5 @@ __all__ = [
     "scale_to_snr",
     "snr_db",
     "white_noise",
+    "widening",
 ]

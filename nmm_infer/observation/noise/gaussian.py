@@ -26,6 +26,7 @@ __all__ = [
     "noise_from_level",
     "power_law_noise",
     "white_noise",
+    "widening",
 ]
 
 AR_ORDER = 5
@@ -69,6 +70,8 @@ class Noise:
         Where it was estimated.
     sfreq : float, optional
         Sampling rate in Hz that the lags are for; none where it does not matter (white noise).
+    samples : float, optional
+        Number of independent samples that it was estimated from; none where it is given.
     """
 
     channels: tuple[str, ...]
@@ -76,6 +79,7 @@ class Noise:
     autocorrelation: NDArray[np.float64]
     source: str
     sfreq: float | None = None
+    samples: float | None = None
 
     def covariance(self, n_samples: int = 1) -> mne.Covariance:
         """Return the spatial covariance as MNE knows it."""
@@ -177,7 +181,8 @@ def noise_from_baseline(
     -------
     Noise
         Covariance: Ledoit-Wolf shrinkage (:func:`mne.compute_covariance`), divided by
-        ``n_averages``. Autocorrelation: pooled over channels and segments, continued by an
+        ``n_averages`` and widened for the few samples that it comes from (:func:`widening`), which
+        ``samples`` has. Autocorrelation: pooled over channels and segments, continued by an
         autoregressive model of order 5 (Yule-Walker).
 
     Raises
@@ -203,14 +208,44 @@ def noise_from_baseline(
     covariance = mne.compute_covariance(
         epochs, method="ledoit_wolf", rank="full", on_mismatch="ignore", verbose="error"
     )
+    autocovariance = _autocovariance(baseline, types.tolist())
+    samples = _independent(autocovariance, len(baseline), baseline.shape[-1])
     noise = Noise(
         tuple(covariance.ch_names),
-        covariance.data / n_averages,
-        _autoregressive(_autocovariance(baseline, types.tolist()), n_lags),
+        covariance.data / n_averages * widening(samples),
+        _autoregressive(autocovariance, n_lags),
         f"baseline of the recording ({len(baseline)} segments, averaged over {n_averages})",
         float(info["sfreq"]),
+        samples,
     )
     return noise.through(operator)
+
+
+def widening(samples: float) -> float:
+    """Return the factor by which a variance that few samples tell is widened.
+
+    What is known of a Gaussian value whose variance is estimated from n independent samples is a t
+    distribution with n degrees of freedom (Gelman et al., Bayesian Data Analysis, 3rd ed., section
+    3.2), whose variance is larger by n / (n - 2). It is infinite for two samples and fewer: they
+    count as three.
+
+    Parameters
+    ----------
+    samples : float
+        Number of independent samples.
+    """
+    return max(samples, 3.0) / (max(samples, 3.0) - 2.0)
+
+
+def _independent(autocovariance: NDArray[np.float64], segments: int, length: int) -> float:
+    """Count the independent samples among correlated ones, as far as a variance goes.
+
+    Bartlett (1946), J. R. Stat. Soc. Suppl. 8:27-41: the variance of a variance is that of
+    independent samples times one plus twice the sum of the squares of the autocorrelation.
+    """
+    lags = np.arange(1, length)
+    rho = _autoregressive(autocovariance, length)[1:]
+    return segments * length / float(1.0 + 2.0 * np.sum((1.0 - lags / length) * rho**2))
 
 
 def _autocovariance(baseline: NDArray[np.float64], types: list[str]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
-from nmm_infer.observation.readers import DESCRIPTION, check_length, guarded
+from nmm_infer.observation.recording._guard import DESCRIPTION, guarded
+from nmm_infer.observation.recording.lengths import check_length
 
 if TYPE_CHECKING:
     from mne_bids import BIDSPath

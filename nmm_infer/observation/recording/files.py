@@ -1,0 +1,195 @@
+"""Recordings from files, by what the files hold."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mne
+import numpy as np
+
+from nmm_infer.errors import InputError
+from nmm_infer.observation.recording._guard import DESCRIPTION, guarded
+from nmm_infer.observation.recording.bids import read_bids
+from nmm_infer.observation.recording.eeglab import read_eeglab
+from nmm_infer.observation.recording.events import Names, as_names, choose_names
+from nmm_infer.observation.recording.kinds import Recording
+from nmm_infer.observation.recording.lengths import check_length
+from nmm_infer.observation.recording.montages import set_montage
+from nmm_infer.observation.recording.units import in_si
+
+__all__ = ["read_recording"]
+
+logger = logging.getLogger(__name__)
+
+#: Formats that are tested; ``mne.io.read_raw`` opens more.
+TESTED = (".fif", ".fif.gz", ".set", ".edf", ".bdf", ".gdf", ".vhdr", ".cnt", ".mff")
+#: Further ones that MNE opens without another package.
+OTHERS = (".ahdr", ".con", ".sqd", ".ds", ".data", ".lay", ".eeg", ".EEG", ".raw", ".nxe")
+#: How files of a format begin, and the name that MNE wants of them.
+_BEGINNINGS = (
+    (b"\xffBIOSEMI", ".bdf"),
+    (b"0       ", ".edf"),
+    (b"GDF ", ".gdf"),
+    (b"Brain Vision", ".vhdr"),
+    (b"BrainVision", ".vhdr"),
+    (b"Version 3.", ".cnt"),
+    (b"\x00\x00\x00\x64", ".fif"),
+    (b"MATLAB 5.0", ".set"),
+    (b"MATLAB 7.3", ".set"),
+)
+_NAMES = {".vhdr": (".vhdr", ".ahdr"), ".fif": (".fif", ".fif.gz"), ".set": (".set", ".mat")}
+
+
+def read_recording(
+    path: str | Path,
+    *,
+    events: Names | None = None,
+    unit: str | None = None,
+    montage: str | mne.channels.DigMontage | None = None,
+    **entities: str | None,
+) -> Recording:
+    """Read a recording.
+
+    Parameters
+    ----------
+    path : path
+        A file, or the top folder of a BIDS dataset. What a ``.fif`` or ``.set`` file holds (raw,
+        epochs or averages) is read from it, not from its name. Tested formats: ``.fif``, ``.set``
+        (also of MATLAB 7.3), ``.edf``, ``.bdf``, ``.gdf``, ``.vhdr``, ``.cnt`` (Neuroscan) and
+        ``.mff``; others that `mne.io.read_raw` opens are tried.
+    events : str or sequence of str, optional
+        Which averages of a file that holds several, by their comments; several are pooled, weighed
+        by their numbers of trials. Those of other recordings are chosen by :func:`observe`.
+    unit : str, optional
+        Unit that the numbers in the file really have ("uV"), where the file says otherwise or
+        nothing: see :func:`to_si`.
+    montage : str or mne.channels.DigMontage, optional
+        Where EEG channels are whose names do not tell: see :func:`set_montage`.
+    **entities
+        Which recording of a BIDS dataset (``subject="01"``, ``task="rest"`` ...): see
+        :func:`read_bids`.
+
+    Returns
+    -------
+    mne.io.Raw, mne.Epochs or mne.Evoked
+        The recording, loaded.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or cut off, or holds not one average or, as a BIDS
+        dataset, not one recording that fits; the message lists those present.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir() and path.suffix.lower() not in (".mff", ".ds"):
+        if not (path / DESCRIPTION).is_file():
+            raise InputError(
+                f"{path}: is a folder without {DESCRIPTION}; give a recording's file or the top "
+                "folder of a BIDS dataset"
+            )
+        found: Recording = read_bids(path, **entities)
+    else:
+        given = [key for key, label in entities.items() if label is not None]
+        if given:
+            raise InputError(f"{path}: is a file; {given[0]} chooses a recording of a BIDS dataset")
+        found = _read_file(path, events)
+    if unit is not None:
+        found = in_si(found, unit)
+    return found if montage is None else set_montage(found, montage)
+
+
+def _read_file(path: Path, events: Names | None) -> Recording:
+    suffix = _suffix(path)
+    with guarded(path):
+        check_length(path)
+        if suffix == ".fif":
+            recording = _read_fif(path, events)
+        elif suffix == ".set":
+            recording = read_eeglab(path)
+        else:
+            recording = mne.io.read_raw(path, preload=True, verbose="error")
+        _check_channels(path, recording)
+    return recording
+
+
+def _suffix(path: Path) -> str:
+    """Tell the format of a file from its beginning and its name."""
+    name = path.name.lower()
+    if path.is_dir():
+        return path.suffix.lower()
+    with path.open("rb") as file:
+        beginning = file.read(256)
+    for start, suffix in _BEGINNINGS:
+        if beginning.removeprefix(b"\xef\xbb\xbf").startswith(start):
+            if suffix != ".fif" and not name.endswith(_NAMES.get(suffix, (suffix,))):
+                raise InputError(
+                    f"{path}: holds a {suffix} recording under another name: rename it to "
+                    f"{path.stem}{suffix}"
+                )
+            return suffix
+    if name.endswith((".fif", ".fif.gz")):
+        return ".fif"
+    if not name.endswith(tuple(s.lower() for s in (*TESTED, *OTHERS))):
+        raise InputError(f"{path}: unknown format; expected one of {', '.join(TESTED)}")
+    return path.suffix.lower()
+
+
+def _read_fif(path: Path, events: Names | None) -> Recording:
+    """Read raw data, epochs or averages, whichever a file holds."""
+    for read, what in (
+        (mne.io.read_raw_fif, "raw"),
+        (mne.read_epochs, "epochs"),
+        (mne.read_evokeds, "averages"),
+    ):
+        try:
+            found = read(path, verbose="error")
+        except Exception as error:
+            # Of what the file does hold, the reader's own complaint is the one to tell.
+            logger.debug("%s: holds no %s (%s)", path, what, error)
+            continue
+        if what == "averages":
+            return _choose_average(path, found, events)
+        return found.load_data()
+    kind = mne.what(path)
+    if kind != "unknown":
+        raise InputError(f"{path}: holds no recording, but {kind!r} of MNE")
+    return mne.io.read_raw_fif(path, preload=True, verbose="error")  # raises its own error
+
+
+def _check_channels(path: Path, recording: Recording) -> None:
+    """Refuse what only later steps would fail on: types, sampling rate, numbers of samples."""
+    try:
+        recording.get_channel_types()
+    except Exception as error:
+        raise InputError(
+            f"{path}: a channel has a type that MNE does not know: the file is damaged"
+        ) from error
+    info = recording.info
+    if not recording.ch_names or not len(recording.times):
+        raise InputError(f"{path}: holds no channel, or no sample")
+    if not (np.isfinite(info["sfreq"]) and info["sfreq"] > 0):
+        raise InputError(f"{path}: its sampling rate is {info['sfreq']} Hz: the file is damaged")
+
+
+def _choose_average(path: Path, averages: list[mne.Evoked], names: Names | None) -> mne.Evoked:
+    """Choose one average of a file, or pool several; standard errors do not count."""
+    averages = [one for one in averages if one.kind == "average"]
+    comments = [str(one.comment) for one in averages]
+    if names is None and len(averages) == 1:
+        return averages[0]
+    listed = ", ".join(map(repr, comments)) or "none at all"
+    if names is None:
+        raise InputError(f"{path}: averages in it: {listed}; say which by events")
+    counts = dict.fromkeys(comments, 0) | {str(one.comment): int(one.nave) for one in averages}
+    chosen = choose_names(names, counts, f"among the averages of {path}")
+    fitting = [one for one in averages if str(one.comment) in chosen]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len({str(one.comment) for one in fitting}) < len(fitting):
+        raise InputError(f"{path}: averages in it: {listed}; {len(fitting)} are of {chosen[0]!r}")
+    pooled = mne.combine_evoked(fitting, weights="nave")
+    pooled.comment = " + ".join(as_names(names))
+    return pooled
