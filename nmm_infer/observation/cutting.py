@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import mne
@@ -77,15 +77,20 @@ def cut_windows(
     windows = _cut(signals, protocol, _choose(signals, protocol, candidates, {}, by_name))
     costly = costly_channels(windows.rejection)
     if costly:
-        why = f"it alone would cost more than a third of the {_noun(protocol)} ({limits(protocol)})"
+        why = (
+            f"in more than a third of the {_noun(protocol)} it alone is beyond the limit "
+            f"({limits(protocol, candidates.kinds)}) or not recorded"
+        )
         used = _choose(signals, protocol, candidates, {why: costly}, by_name)
         windows = _cut(signals, protocol, used)
     return _judged(windows, signals, protocol)
 
 
-def limits(protocol: Protocol) -> str:
-    """Say beyond which peak-to-peak values a window is left out."""
-    return f"limit {protocol.reject} uV (EEG) or {protocol.reject_meg} fT, fT/cm (MEG)"
+def limits(protocol: Protocol, kinds: Collection[str]) -> str:
+    """Say beyond which peak-to-peak values of some channel types a window is left out."""
+    if "eeg" in kinds:
+        return f"{protocol.reject:g} uV" if protocol.reject is not None else "none"
+    return f"{protocol.reject_meg:g} fT, fT/cm" if protocol.reject_meg is not None else "none"
 
 
 def quiet(values: NDArray[np.float64], types: list[str], protocol: Protocol) -> NDArray[np.bool_]:

@@ -325,8 +325,8 @@ def _baseline(
     if not needed:
         return None
     raise InputError(
-        f"no stretch before the events stays below the {limits(protocol)}, so noise cannot be "
-        "estimated: raise `reject` in the protocol, or give a noise covariance"
+        f"no stretch before the events stays below {limits(protocol, set(types))}, so noise cannot "
+        "be estimated: raise `reject` in the protocol, or give a noise covariance (noise_cov=)"
     )
 
 
@@ -336,9 +336,11 @@ def _spontaneous(recording: Recording, windows: Windows, protocol: SpontaneousPr
     values = windows.values[windows.rejection.kept]
     total, why = windows.rejection.total, windows.rejection.why()
     if len(values) < protocol.n_windows:
+        kinds = set(windows.used.recording.get_channel_types())
         raise InputError(
-            f"only {len(values)} of {total} windows are usable, {protocol.n_windows} are needed "
-            f"({limits(protocol)}): {why}; raise `reject` in the protocol, or mark bad channels"
+            f"only {len(values)} of {total} windows are usable, {protocol.n_windows} are needed: "
+            f"{why or 'there are no more'} (limit {limits(protocol, kinds)}); raise "
+            "`reject` in the protocol, or mark bad channels"
         )
     resampled = resample_at(values, windows.sfreq, 0.0, np.arange(length) / protocol.sfreq)
     # Away from the beginning and the end of a recording.

@@ -37,7 +37,7 @@ _NOT_EEG = re.compile(
 )
 #: Peak-to-peak values below which a channel is flat: V, T, T/m.
 _FLAT = {"eeg": 1e-10, "mag": 1e-17, "grad": 1e-16}
-_SILENT = 1e-9  # of the other channels' size: a mean that is an average reference
+_SHARED = 3.0  # times the middle channel: a sum in which one signal is many times
 _SAMPLES = 2  # times the rank: samples that show a subspace
 
 
@@ -287,14 +287,15 @@ def _bad_channels(
 def _is_reference(values: Mapping[str, NDArray[np.float64]], zero: str) -> bool:
     """Tell whether a channel without any signal can be what the others are referenced to.
 
-    It cannot where the others sum to nothing: then they are referenced to their average.
+    It is in all the others then, and so their sum is many times as large as any of them. Where the
+    sum is not, they are referenced to their average, and the channel is dead.
     """
-    total, size = 0.0 * values[zero], 0.0
-    for name, signal in values.items():
-        if name != zero:
-            total = total + signal
-            size += float(np.abs(signal).mean())
-    return size > 0 and float(np.abs(total).mean()) > _SILENT * size
+    others = np.array([signal.ravel() for name, signal in values.items() if name != zero])
+    if not len(others):
+        return False
+    sizes = np.sqrt((others**2).mean(axis=1))
+    total = float(np.sqrt((others.sum(axis=0) ** 2).mean()))
+    return bool(sizes.any()) and total > _SHARED * float(np.median(sizes[sizes > 0]))
 
 
 def _own(projs: Sequence[mne.Projection], names: list[str]) -> list[mne.Projection]:

@@ -8,12 +8,17 @@ import mne
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["APART", "MOST", "Gaps", "mark_boundaries", "mend_gaps", "spans"]
+__all__ = ["APART", "MOST", "Gaps", "counted", "mark_boundaries", "mend_gaps", "spans"]
 
 #: Annotations at which a filter begins anew: MNE's own, EEGLAB's cuts, and pauses found here.
 APART = ("edge", "bad_acq_skip", "BAD boundary", "BAD_pause")
 _PAUSE = 0.1  # s: over a longer one without any channel a filter does not go on
 MOST = 0.5  # a channel that lacks more of the recording is left out
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Put a number and its noun together."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +92,9 @@ def mend_gaps(raw: mne.io.BaseRaw, names: list[str]) -> Gaps:
         affected = [n for n, m in zip(names, missing, strict=True) if m.any() and n not in lost]
         who = ", ".join(affected[:4]) + (", ..." if len(affected) > 4 else "")
         notes = (
-            f"{len(stretches)} stretch(es), {hit.sum() / sfreq:.2f} s in all, hold NaN or infinite "
-            f"values in {len(affected)} channel(s) ({who}): what they touch was left out.",
+            f"NaN or infinite values in {counted(len(stretches), 'stretch', 'stretches')} of "
+            f"{counted(len(affected), 'channel')} ({who}), {hit.sum() / sfreq:.2f} s in all: what "
+            "they touch was left out.",
         )
         pauses = spans(missing[kept].all(axis=0))
         pauses = [(a, b) for a, b in pauses if b - a > _PAUSE * sfreq]

@@ -13,7 +13,14 @@ from nmm_infer.observation.conditioning import bandpass, line_harmonics
 from nmm_infer.observation.protocol import Protocol
 from nmm_infer.observation.recording.channels import Candidates
 from nmm_infer.observation.recording.events import Events, choose_names, matching
-from nmm_infer.observation.recording.gaps import APART, MOST, Gaps, mark_boundaries, mend_gaps
+from nmm_infer.observation.recording.gaps import (
+    APART,
+    MOST,
+    Gaps,
+    counted,
+    mark_boundaries,
+    mend_gaps,
+)
 from nmm_infer.observation.recording.kinds import Recording
 from nmm_infer.observation.recording.units import check_amplitude
 
@@ -111,7 +118,8 @@ def _raw(
     notes = [*(events.notes if events else ()), *gaps.notes]
     if cuts:
         notes.append(
-            f"{cuts} cut(s) in the recording (boundary events): what they touch was left out."
+            f"{counted(cuts, 'cut')} in the recording (boundary events): what touches "
+            f"{'it' if cuts == 1 else 'them'} was left out."
         )
     around = "" if events is None else " and ".join(map(repr, events.names))
     return Signals(

@@ -49,6 +49,11 @@ _AVERAGE = {
     "grad": _Range(1e-15, 5e-11),
 }
 
+_AGAIN = {
+    "k": " (divided by 1,000 once too often)",
+    "M": " (divided by 1,000,000 once too often)",
+    "G": " (divided by 1e9 once too often)",
+}
 _ENOUGH = 20_000  # samples that tell an amplitude
 
 
@@ -192,7 +197,7 @@ def _unlikely(kind: str, size: float, limits: _Range, recording: Recording) -> s
         f"the middle one of the {_NAMES[kind]} channels has a standard deviation of {size:.2g} "
         f"{_WHAT[kind]} after the filter, too {how} for {'EEG' if kind == 'eeg' else 'MEG'} by a "
         f"factor of about {times}: the numbers look like {unit}"
-        f"{', as volts that were divided by 1e6 twice' * (unit == 'MV')}, not "
+        f"{_AGAIN.get(prefix, '')}, not "
         f"{_as_taken(taken, letter)}; if so, say it by --unit {unit} (unit={unit!r} in Python)"
     )
 
