@@ -618,7 +618,7 @@ def test_fif_files_by_what_they_hold(tmp_path: Path) -> None:
         np.testing.assert_allclose(_seen(read).data, expected[kind].data, atol=1e-10)
     assert isinstance(read, mne.Evoked)
     mne.make_ad_hoc_cov(raw.info, verbose="error").save(tmp_path / "x.fif", verbose="error")
-    with pytest.raises(InputError, match="holds no recording, but 'cov'"):
+    with pytest.raises(InputError, match="holds no recording, but a covariance"):
         read_recording(tmp_path / "x.fif")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import mne
@@ -20,8 +19,6 @@ from nmm_infer.observation.recording.units import in_si
 
 __all__ = ["read_recording"]
 
-logger = logging.getLogger(__name__)
-
 #: Formats that are tested; ``mne.io.read_raw`` opens more.
 TESTED = (".fif", ".fif.gz", ".set", ".edf", ".bdf", ".gdf", ".vhdr", ".cnt", ".mff")
 #: Further ones that MNE opens without another package.
@@ -38,6 +35,18 @@ _BEGINNINGS = (
     (b"MATLAB 5.0", ".set"),
     (b"MATLAB 7.3", ".set"),
 )
+#: What else MNE keeps in .fif files.
+_NO_RECORDINGS = {
+    "ica": "an independent component analysis",
+    "forward": "a forward model",
+    "inverse": "an inverse operator",
+    "src": "source spaces",
+    "bem solution": "a conductor model",
+    "bem surfaces": "surfaces of a conductor model",
+    "cov": "a covariance",
+    "transform": "a coordinate transform",
+    "proj": "projectors",
+}
 _NAMES = {".vhdr": (".vhdr", ".ahdr"), ".fif": (".fif", ".fif.gz"), ".set": (".set", ".mat")}
 
 
@@ -139,24 +148,23 @@ def _suffix(path: Path) -> str:
 
 def _read_fif(path: Path, events: Names | None) -> Recording:
     """Read raw data, epochs or averages, whichever a file holds."""
-    for read, what in (
-        (mne.io.read_raw_fif, "raw"),
-        (mne.read_epochs, "epochs"),
-        (mne.read_evokeds, "averages"),
-    ):
+    first: Exception | None = None
+    for read in (mne.io.read_raw_fif, mne.read_epochs, mne.read_evokeds):
         try:
             found = read(path, verbose="error")
         except Exception as error:
-            # Of what the file does hold, the reader's own complaint is the one to tell.
-            logger.debug("%s: holds no %s (%s)", path, what, error)
+            first = first or error
             continue
-        if what == "averages":
-            return _choose_average(path, found, events)
+        if isinstance(found, list):
+            if found:
+                return _choose_average(path, found, events)
+            continue
         return found.load_data()
     kind = mne.what(path)
-    if kind != "unknown":
-        raise InputError(f"{path}: holds no recording, but {kind!r} of MNE")
-    return mne.io.read_raw_fif(path, preload=True, verbose="error")  # raises its own error
+    if kind in _NO_RECORDINGS:
+        raise InputError(f"{path}: holds no recording, but {_NO_RECORDINGS[kind]}")
+    assert first is not None
+    raise first
 
 
 def _check_channels(path: Path, recording: Recording) -> None:
