@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.mathtext import MathTextParser
 
-__all__ = ["INK", "style"]
+from nmm_infer._text import plain, printable
+
+__all__ = ["INK", "formula", "style"]
 
 INK = "#374151"
 
@@ -34,3 +37,13 @@ def style() -> Iterator[None]:
     }
     with mpl.rc_context(settings):
         yield
+
+
+def formula(text: object) -> str:
+    """Return text with formulas as matplotlib draws it; as it stands where it is no formula."""
+    shown = printable(text)
+    try:
+        MathTextParser("path").parse(shown)
+    except ValueError:
+        return plain(shown)
+    return shown

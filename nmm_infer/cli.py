@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.console import Console
 
+from nmm_infer._locks import locked
+from nmm_infer._text import one_line, printable
 from nmm_infer.errors import InputError, StoreMismatchError
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from nmm_infer.study import Study
     from nmm_infer.workflow import Result
 
 __all__ = ["app", "main"]
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     add_completion=False,
@@ -32,8 +36,10 @@ app = typer.Typer(
     help="Synapses from EEG and MEG: source activity and calibrated Jansen-Rit posteriors.",
 )
 
+#: What a job resumes from: the campaign that may be kept, then what is deleted at the end.
+WORK = ("training.zarr", "training-calibration.zarr", "training-fit")
 #: What an output folder may hold, and so what may be overwritten.
-FILES = ("report.html", "posterior.nc", "sources.nc", "training.zarr")
+FILES = ("report.html", "posterior.nc", "sources.nc", *WORK)
 #: The same of a sensitivity analysis.
 SENSITIVITY_FILES = (
     "sensitivity.nc",
@@ -46,6 +52,12 @@ SENSITIVITY_FILES = (
 
 Output = Annotated[Path, typer.Option(help="Folder for the results; must not exist yet.")]
 StudyFile = Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model-file", help="Run the Python file that the study names as its model_file."
+    ),
+]
 Region = Annotated[
     str | None, typer.Option(help="Region to infer (see `regions`); else the strongest.")
 ]
@@ -66,6 +78,7 @@ def infer(
         str | None, typer.Option(help="Events to average over; spontaneous activity without.")
     ] = None,
     study: StudyFile = None,
+    trust_model_file: Trust = False,
     region: Region = None,
     subject: Annotated[str | None, typer.Option(help="Of a BIDS folder: subject, as 01.")] = None,
     session: Annotated[str | None, typer.Option(help="Of a BIDS folder: session.")] = None,
@@ -84,10 +97,12 @@ def infer(
     _check_output(output, overwrite)
     if not recording.exists():  # before the imports, which take a while
         raise InputError(f"{recording}: no such file")
+    plan = None if study is None else _read(study, trust_model_file)
+    if study is not None or region is not None:
+        chosen = _read(None, False) if plan is None else plan
+        chosen.replace(protocol={} if region is None else {"region": region}).check_region()
     from nmm_infer.observation import read_recording
-    from nmm_infer.study import Study
 
-    plan = None if study is None else Study.read(study)
     signals = read_recording(
         recording, events=events, subject=subject, session=session, task=task, run=run
     )
@@ -96,30 +111,28 @@ def infer(
     def job(store: Path) -> Result:
         return infer_from(signals, plan, events=events, region=region, seed=seed, store=store)
 
-    _run(job, output, keep_campaign, title="" if recording.is_dir() else recording.name)
+    title = "" if recording.is_dir() else recording.name
+    _run(job, output, overwrite, keep_campaign, title)
 
 
 @app.command()
 def demo(
     output: Output = Path("demo"),
     study: StudyFile = None,
+    trust_model_file: Trust = False,
     seed: Seed = None,
     overwrite: Overwrite = False,
     keep_campaign: Keep = False,
 ) -> None:
     """Run the main job on a recording simulated with known parameters."""
     _check_output(output, overwrite)
+    plan = _read(study, trust_model_file, seed)
     from nmm_infer.demonstration import demo as run
-    from nmm_infer.study import Study
-
-    plan = Study.evoked() if study is None else Study.read(study)
-    if seed is not None:
-        plan = plan.replace(seed=seed)
 
     def job(store: Path) -> Result:
         return run(plan, store=store)
 
-    _run(job, output, keep_campaign, title="Demonstration: a simulated visual response")
+    _run(job, output, overwrite, keep_campaign, "Demonstration: a simulated visual response")
 
 
 @app.command()
@@ -131,23 +144,22 @@ def simulate(
         str | None,
         typer.Option(help="Address of a Dask scheduler, or `local`; threads of this machine else."),
     ] = None,
+    trust_model_file: Trust = False,
     seed: Seed = None,
 ) -> None:
     """Simulate a study's model with parameters from its prior."""
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output.absolute().parent}: no such folder to put the store in")
+    plan = _read(study, trust_model_file, seed)
     from nmm_infer.runs import simulate_study
-    from nmm_infer.study import Study
 
-    plan = Study.read(study)
-    if seed is not None:
-        plan = plan.replace(seed=seed)
     campaign = simulate_study(plan, simulations, output, scheduler=scheduler, progress=True)
     rejected = campaign.rejected
     outside = f", {rejected:,} outside of its stratum ({campaign.accepted:.1%} accepted)"
     Console(stderr=True).print(
         f"{len(campaign):,} simulations, {campaign.failed:,} of them failed"
-        f"{outside * (rejected > 0)}: {output}",
+        f"{outside * (rejected > 0)}: {printable(output)}",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )
@@ -183,6 +195,7 @@ def sensitivity(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of blocks that may be lost.")
     ] = 0.1,
+    trust_model_file: Trust = False,
     seed: Seed = None,
     overwrite: Overwrite = False,
     keep_campaign: Annotated[
@@ -191,14 +204,10 @@ def sensitivity(
 ) -> None:
     """Say which parameters of a study its response, or features of it, depend on."""
     _check_output(output, overwrite, SENSITIVITY_FILES)
+    plan = _read(study, trust_model_file, seed)
     from nmm_infer._progress import show_progress
-    from nmm_infer.sensitivity.reporting import Request, print_table, write_survey
-    from nmm_infer.study import Study
-
-    plan = Study.read(study)
-    if seed is not None:
-        plan = plan.replace(seed=seed)
     from nmm_infer.runs import build_task
+    from nmm_infer.sensitivity.reporting import Request, print_table, write_survey
 
     regions = [str(name) for name in plan.build_connectome().coords["target"].values]
     task = build_task(plan, regions, stream="sensitivity")
@@ -218,7 +227,7 @@ def sensitivity(
                 seed=plan.seed,
             )
 
-    found = _beside(job, output, "runs.zarr", keep_campaign)
+    found = _beside(job, output, SENSITIVITY_FILES, ("runs.zarr",), overwrite, keep_campaign)
     console = Console()
     print_table(found, console)
     _list(console, output, SENSITIVITY_FILES[:-1])
@@ -252,7 +261,18 @@ def _check_output(output: Path, overwrite: bool, files: tuple[str, ...] = FILES)
         raise InputError(f"{parent}: cannot be written to ({error.strerror})") from error
 
 
-def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title: str) -> None:
+def _read(path: Path | None, trust_model_file: bool, seed: int | None = None) -> Study:
+    """Read a study file, or take the default evoked study."""
+    from nmm_infer.study import Study
+
+    trust = trust_model_file
+    study = Study.evoked() if path is None else Study.read(path, trust_model_file=trust)
+    return study if seed is None else study.replace(seed=seed)
+
+
+def _run(
+    job: Callable[[Path], Result], output: Path, overwrite: bool, keep_campaign: bool, title: str
+) -> None:
     """Run a job beside the output folder, then put its results in place in one step.
 
     Without a title the report has the name of the recording's file.
@@ -260,44 +280,71 @@ def _run(job: Callable[[Path], Result], output: Path, keep_campaign: bool, title
     from nmm_infer.report import write_results
 
     def write(folder: Path) -> None:
-        result = job(folder / "training.zarr")
+        result = job(folder / WORK[0])
         write_results(result, folder, title=title or result.observation.source)
 
-    _beside(write, output, "training.zarr", keep_campaign)
+    _beside(write, output, FILES, WORK, overwrite, keep_campaign)
     _list(Console(), output, ("report.html", "posterior.nc", "sources.nc"))
 
 
-def _beside(job: Callable[[Path], T], output: Path, campaign: str, keep_campaign: bool) -> T:
+def _beside(
+    job: Callable[[Path], T],
+    output: Path,
+    files: tuple[str, ...],
+    work: tuple[str, ...],
+    overwrite: bool,
+    keep_campaign: bool,
+) -> T:
     """Let a job write into a folder beside the output folder, then rename it.
 
-    The campaign in that folder outlives an interruption, and is deleted at the end unless it is to
-    be kept.
+    What the job resumes from (``work``, the campaign first) outlives an interruption or an error.
+    At the end it is deleted, but for the campaign where that is to be kept. The folder is locked:
+    a second job with the same output is refused.
     """
     output = output.resolve()
     aside = output.with_name(f".{output.name}.partial")
-    store = aside / campaign
-    resumed = store.exists()
     try:
-        try:
-            result = job(aside)
-        except StoreMismatchError:  # left behind by an interrupted run of another study
-            shutil.rmtree(aside)
-            result = job(aside)
-    except Exception as error:
-        if not resumed:  # simulations of an interrupted run outlive a mistyped command
-            shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{aside}: {error}") from error
-        raise
-    for leftover in aside.iterdir():
-        if leftover.name.startswith(".") or (leftover == store and not keep_campaign):
-            shutil.rmtree(leftover, ignore_errors=True)
-    old = output.with_name(f".{output.name}.old")
-    if output.exists():
-        output.rename(old)
-    aside.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+        with locked(aside, output, make=True):
+            try:
+                _check_output(output, overwrite, files)  # another job may just have ended
+                result = _resumed(job, aside)
+                _check_output(output, overwrite, files)
+            except Exception:
+                if any((aside / name).exists() for name in work):
+                    logger.info("What was simulated is kept: the same command goes on from there")
+                else:
+                    shutil.rmtree(aside, ignore_errors=True)
+                raise
+            dropped = work[1:] if keep_campaign else work
+            for left in aside.iterdir():
+                if left.name not in files or left.name in dropped:
+                    _remove(left)
+            old = output.with_name(f".{output.name}.old")
+            if output.exists():
+                _remove(old)
+                output.rename(old)
+            aside.rename(output)
+            _remove(old)
+    except OSError as error:
+        raise InputError(f"{aside}: {error}") from error
     return result
+
+
+def _resumed(job: Callable[[Path], T], folder: Path) -> T:
+    """Do a job in a folder; what an interrupted job of another study left there is removed."""
+    try:
+        return job(folder)
+    except StoreMismatchError:
+        for left in folder.iterdir():  # the folder itself is locked
+            _remove(left)
+        return job(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _list(console: Console, output: Path, files: tuple[str, ...]) -> None:
@@ -305,14 +352,15 @@ def _list(console: Console, output: Path, files: tuple[str, ...]) -> None:
     console.print("\nResults:")
     for file in files:
         if (output / file).exists():
-            console.print(f"  {output.resolve() / file}", highlight=False, soft_wrap=True)
+            path = printable(f"  {output.resolve() / file}")
+            console.print(path, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Stderr(logging.Handler):
     """One line a message, to whatever standard error is now (a progress bar may stand there)."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"nmm-infer: {' '.join(self.format(record).split())}\n")
+        sys.stderr.write(f"nmm-infer: {one_line(self.format(record))}\n")
 
 
 def main() -> None:
@@ -323,5 +371,5 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        sys.stderr.write(f"nmm-infer: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"nmm-infer: {one_line(error)}\n")
         sys.exit(2)

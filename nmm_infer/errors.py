@@ -13,4 +13,4 @@ class InputError(ValueError):
 
 
 class StoreMismatchError(InputError):
-    """A campaign store was written by another study or another version."""
+    """A campaign store or a checkpoint was written by another study or another version."""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import arviz as az
 import mne
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nmm_infer._arviz import arviz as az
+from nmm_infer._locks import locked
 from nmm_infer._progress import show_progress, stage
+from nmm_infer._text import printable
 from nmm_infer.anatomy import Head
 from nmm_infer.campaign import Campaign, run
 from nmm_infer.diagnostics import calibrate, misspecification, predictive_check
-from nmm_infer.errors import InputError
+from nmm_infer.errors import InputError, StoreMismatchError
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
 from nmm_infer.inverse import inverse_operator, source_estimate
 from nmm_infer.observation import Observation, Observer, Recording, observe
@@ -31,6 +36,7 @@ from nmm_infer.study import Study
 __all__ = ["Result", "infer", "with_truth"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +148,7 @@ class Result:
         """Study, versions, training and notes, as attributes of a file."""
         return {
             "inference_library": "nmm_infer",
-            "recording": self.observation.source,
+            "recording": printable(self.observation.source),
             "region": self.region,
             "study": self.study.model_dump_json(),
             "training": json.dumps(self.estimator.training_),
@@ -237,7 +243,9 @@ def infer(
     noise_cov : mne.Covariance, optional
         Noise covariance of single trials; estimated from the baseline without.
     store : path, optional
-        Where the training campaign is kept; an interrupted one resumes. In memory without.
+        Where the training campaign is kept; in memory without. Beside ``NAME.zarr`` lie
+        ``NAME-calibration.zarr``, the fresh runs, and ``NAME-fit``, the state of the training. An
+        interrupted job resumes from them, with the same result; they are left there.
     progress : bool
         Whether to show one progress bar a stage on standard error.
 
@@ -265,6 +273,7 @@ def infer(
         study = study.replace(protocol={"region": region})
     if seed is not None:
         study = study.replace(seed=seed)
+    study.check_region()
     with show_progress(progress):
         with stage("Head model and source imaging", 2) as advance:
             observation = observe(
@@ -277,10 +286,52 @@ def infer(
             advance(1)
             observer = Observer.like(observation, study.protocol, seed=study.seed)
             advance(1)
-        return _infer(study, observation, observer, store)
+        with _working(store) as places:
+            return _infer(study, observation, observer, places)
 
 
-def _infer(study: Study, observation: Observation, observer: Observer, store: Any) -> Result:
+@dataclass(frozen=True)
+class _Places:
+    """Where a job keeps what it resumes from, if anywhere."""
+
+    training: Path | None = None
+    calibration: Path | None = None
+    fit: Path | None = None
+
+
+@contextmanager
+def _working(store: str | Path | None) -> Iterator[_Places]:
+    """Keep other jobs out of the places of this one."""
+    if store is None:
+        yield _Places()
+        return
+    path = Path(store).absolute()
+    fit = path.with_name(f"{path.stem}-fit")
+    try:
+        fit.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{fit}: cannot be made here ({error.strerror})") from error
+    calibration = path.with_name(f"{path.stem}-calibration{path.suffix}")
+    with locked(fit, path):
+        try:
+            yield _Places(path, calibration, fit / "networks")
+        finally:
+            if not any(fit.iterdir()):
+                fit.rmdir()
+
+
+def _anew(job: Callable[[], T], place: Path | None) -> T:
+    """Do a job that resumes from a place; what another study has left there is removed."""
+    try:
+        return job()
+    except StoreMismatchError:
+        if place is None:
+            raise
+        shutil.rmtree(place)
+        return job()
+
+
+def _infer(study: Study, observation: Observation, observer: Observer, places: _Places) -> Result:
     budget, prior = study.budget, study.build_prior()
     regions = observation.head.regions
     sequences = observer.sequences(observation)
@@ -291,22 +342,30 @@ def _infer(study: Study, observation: Observation, observer: Observer, store: An
         observation,
         "training",
         budget.training,
-        store,
+        places.training,
         description="Simulating training runs",
     )
     estimator = PosteriorEstimator(
         study.encoder, study.density, study.training, study.pretraining, study.finishing
-    ).fit(training, observer, prior, seed=study.seed)
+    )
+    _anew(
+        lambda: estimator.fit(training, observer, prior, seed=study.seed, checkpoints=places.fit),
+        places.fit,
+    )
     view = observer.view(training.select(training.valid[:5000]), "training")
     seen = view.sequences()
     candidates = _candidates(view.campaign, seen.region, int(sequences.region[0]), regions)
 
-    fresh = simulate_campaign(
-        study,
-        observation,
-        "calibration",
-        budget.calibration,
-        description="Simulating fresh runs",
+    fresh = _anew(
+        lambda: simulate_campaign(
+            study,
+            observation,
+            "calibration",
+            budget.calibration,
+            places.calibration,
+            description="Simulating fresh runs",
+        ),
+        places.calibration,
     )
     fresh = fresh.select(fresh.valid)
     fresh_view = observer.view(fresh, "calibration")

@@ -222,6 +222,43 @@ def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
     same(run(Toy(), draw(), store), run(Toy(), draw()))
 
 
+def run_or_refuse(store: Path, pipe: Connection) -> None:
+    try:
+        run_slow(store, 1)
+        pipe.send("done")
+    except InputError as error:
+        pipe.send(str(error))
+
+
+def test_of_many_writers_that_begin_at_once_one_writes(
+    tmp_path: Path, uninterrupted: dict[str, bytes | None]
+) -> None:
+    for number in range(3):
+        store = tmp_path / f"{number}.zarr"
+        pipes = [FORKS.Pipe() for _ in range(4)]
+        processes = [FORKS.Process(target=run_or_refuse, args=(store, p)) for _, p in pipes]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        said = [ours.recv() for ours, _ in pipes]
+        assert "done" in said
+        assert {text.split(f" {store}")[0] for text in said} <= {
+            "done", "another process is writing to"
+        }  # fmt: skip
+        assert contents(store) == uninterrupted
+    assert {p.name for p in tmp_path.iterdir()} == {f"{number}.zarr" for number in range(3)}
+
+
+def test_a_store_that_another_process_made_meanwhile_is_not_touched(tmp_path: Path) -> None:
+    store = tmp_path / "toy.zarr"
+    run(Toy(), draw(), store, chunk=8)
+    before = contents(store)
+    Store._create(store, Layout.of(Toy(), PriorDesign(PRIOR, 7, seed=9)), 2)
+    assert contents(store) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.zarr"]
+
+
 def test_a_store_is_sent_without_its_open_arrays() -> None:
     layout = Layout.of(Toy(), PriorDesign(PRIOR, 5, seed=0))
     store = Store(Path("/nowhere/toy.zarr"), layout.fingerprint, tuple(layout.fields))

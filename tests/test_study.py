@@ -176,6 +176,55 @@ def test_a_missing_or_binary_file(tmp_path: Path) -> None:
         Study.read(tmp_path / "b.toml")
 
 
+MODEL_FILE = """
+from pathlib import Path
+from nmm_infer.models import Constant, Model, Output, State, register_model
+
+Path(__file__).with_name("ran").touch()
+
+
+def derivative(y, drive, k):
+    return (k * (drive - y),)
+
+
+def value(y):
+    return y
+
+
+register_model(
+    Model(
+        name="of_a_stranger", states=(State("y", "1/s"),),
+        constants=(Constant("k", "1/s", 50.0, 1.0, 500.0, "example"),), targets=("drive",),
+        derivative=derivative, outputs=(Output("value", "1/s", value),), rates=("k",),
+    )
+)
+"""
+NAMES_A_FILE = 'model = "of_a_stranger"\nmodel_file = "stranger.py"\n'
+
+
+def test_a_model_file_runs_only_when_trusted(tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text(MODEL_FILE)
+    path = _write(tmp_path, NAMES_A_FILE)
+    with pytest.raises(InputError, match=r"stranger\.py, Python code that would be run: .*trust-m"):
+        Study.read(path)
+    assert not (tmp_path / "ran").exists()
+    # A key that is wrong is told first, and nothing runs either.
+    with pytest.raises(InputError, match="unknown key"):
+        Study.read(_write(tmp_path, NAMES_A_FILE + "sede = 1"))
+    assert not (tmp_path / "ran").exists()
+    study = Study.read(_write(tmp_path, NAMES_A_FILE), trust_model_file=True)
+    assert (tmp_path / "ran").exists()
+    assert study.declaration.name == "of_a_stranger"
+    # Made in Python it is the user's own code.
+    own = Study(model="of_a_stranger", model_file=str(tmp_path / "stranger.py"))
+    assert own.build_prior().names == study.build_prior().names
+
+
+def test_a_study_without_a_model_file_needs_no_trust(tmp_path: Path) -> None:
+    path = _write(tmp_path, FULL)
+    assert Study.read(path, trust_model_file=True) == Study.read(path)
+
+
 def test_replace() -> None:
     study = Study(seed=1)
     changed = study.replace(protocol={"region": "cuneus-lh"}, seed=2, budget={"draws": 111})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import re
@@ -10,21 +11,31 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
-import arviz as az
 import mne
 import numpy as np
 import pytest
 import xarray as xr
 from filelock import FileLock
+from rich.console import Console
 
 from nmm_infer import cli
+from nmm_infer._arviz import arviz as az
+from nmm_infer._locks import locked
 from nmm_infer.anatomy import Head
+from nmm_infer.campaign.store import Store
 from nmm_infer.errors import InputError
 from nmm_infer.observation import read_recording
-from nmm_infer.report import write_results
+from nmm_infer.parameters import Prior
+from nmm_infer.report import write_report, write_results
 from nmm_infer.study import Study
+from nmm_infer.training import loop
 from nmm_infer.workflow import Result, infer
 
 TOML = """
@@ -185,6 +196,106 @@ def test_the_report_stands_alone(result: Result, tmp_path: Path) -> None:
     assert text.count("data:image/") >= 3
 
 
+HOSTILE = "a$\\frac$b <script>alert(1)</script> \"'&[red][/x] \x1b[31m\x00\u202e\udcff -->"
+
+
+def _renamed(data: Any, **names: str) -> Any:
+    """Give all that has one name, of a region or a parameter, another."""
+    coords = {
+        dim: [{name: HOSTILE}.get(str(n), str(n)) for n in data.coords[dim].values]
+        for dim, name in names.items()
+        if dim in data.coords
+    }
+    return data.assign_coords(coords)
+
+
+@pytest.fixture(scope="module")
+def hostile(result: Result) -> Result:
+    """A result whose names, wherever they come from, want to be markup."""
+    seen, region = result.observation, result.region
+    info = seen.info.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mne.rename_channels(info, {"Cz": HOSTILE}, verbose="error")
+    head = copy(seen.head)
+    labels = [label.copy() for label in head.labels]
+    for label in labels:
+        label.name = HOSTILE if label.name == region else label.name
+    object.__setattr__(head, "labels", labels)
+    estimator = copy(result.estimator)
+    estimator.prior_ = Prior(
+        [
+            replace(p, name=HOSTILE, symbol="", unit="$1/s") if p.name == "A" else p
+            for p in result.estimator.prior_.parameters
+        ]
+    )
+    bad = replace(
+        result,
+        observation=replace(seen, info=info, head=head, notes=[HOSTILE], source=HOSTILE),
+        estimator=estimator,
+        region=HOSTILE,
+        draws={name: _renamed(draws, parameter="A") for name, draws in result.draws.items()},
+        calibration=_renamed(result.calibration, parameter="A"),
+        candidates=_renamed(result.candidates, region=region),
+    )
+    vars(bad)["sources"] = _renamed(result.sources, region=region)
+    return bad
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text, self.images = "", list[bytes]()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        assert {name for name, _ in attrs} <= {
+            "lang", "charset", "name", "content", "class", "style", "alt", "src"
+        }  # fmt: skip
+        source = dict(attrs).get("src") or ""
+        if source.startswith("data:image/svg+xml;base64,"):
+            self.images.append(base64.b64decode(source.partition(",")[2]))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_names_are_no_markup_in_a_report(hostile: Result, tmp_path: Path) -> None:
+    path = write_report(hostile, tmp_path / "report.html", HOSTILE)
+    page = _Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    shown = "a$\\frac$b <script>alert(1)</script> \"'&[red][/x] \ufffd -->"
+    assert page.text.count(shown) >= 6  # title, heading, card, note, choice, two tables
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", page.text)
+    assert len(page.images) >= 5
+    for image in page.images:
+        root = ElementTree.fromstring(image)  # it is whole, though names stand in its comments
+        assert not [e for e in root.iter() if e.tag.endswith("script")]
+
+
+def test_names_are_no_markup_in_the_console(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "[red]a[" / "b]\x1b[31m"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("")
+    cli._list(Console(width=300), folder, ("report.html",))
+    assert f"{tmp_path}/[red]a[/b]/report.html" in capfd.readouterr().out
+    record = logging.LogRecord("a", 20, "", 0, "two\nlines \x1b[1mof\x9b31m %s", ("\x07it",), None)
+    cli._Stderr().emit(record)
+    assert capfd.readouterr().err == "nmm-infer: two lines of it\n"
+
+
+def test_an_error_message_is_one_clean_line(
+    call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    code, err = call("infer", "no\n\x1b[2Jfile\u202e.fif", "--output", tmp_path / "out")
+    assert code == 2
+    assert err == "nmm-infer: no file.fif: no such file\n"
+
+
 def test_source_estimates(result: Result, head: Head) -> None:
     stc = result.source_estimate()
     assert isinstance(stc, mne.SourceEstimate)
@@ -210,6 +321,63 @@ def test_seeds(raw: mne.io.RawArray, head: Head, result: Result, random_state_gu
     again = infer(raw, _tiny(), events="go", head=head, progress=False)
     np.testing.assert_array_equal(again.draws["posterior"], result.draws["posterior"])
     np.testing.assert_array_equal(again.predicted, result.predicted)
+
+
+def test_an_interrupted_job_resumes_in_all_its_parts(
+    raw: mne.io.RawArray,
+    head: Head,
+    result: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "training.zarr"
+    written: list[tuple[str, int]] = []
+    fits: list[str] = []
+    write, fit = Store.write, loop._fit
+    stop = {"fit": "finish", "chunk": ""}
+
+    def fitting(module: Any, data: Any, kept: Any, *rest: Any, **more: Any) -> list[float]:
+        if kept.folder.name == stop["fit"]:
+            raise RuntimeError("interrupted")
+        fits.append(kept.folder.name)
+        return fit(module, data, kept, *rest, **more)
+
+    def writing(self: Store, start: int, block: Any) -> None:
+        if self.path.name == stop["chunk"] and start > 0:
+            raise RuntimeError("interrupted")
+        write(self, start, block)
+        written.append((self.path.name, start))
+
+    def job(**changes: Any) -> Result:
+        written.clear()
+        fits.clear()
+        return infer(raw, _tiny(**changes), events="go", head=head, store=store, progress=False)
+
+    monkeypatch.setattr(loop, "_fit", fitting)
+    monkeypatch.setattr(Store, "write", writing)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        job()
+    assert fits == ["regressor", "posterior"]
+    stop.update(fit="", chunk="training-calibration.zarr")
+    with pytest.raises(RuntimeError, match="interrupted"):
+        job()
+    assert fits == ["finish"]
+    assert written == [("training-calibration.zarr", 0)]
+    stop["chunk"] = ""
+    resumed = job()
+    assert fits == []
+    assert written == [("training-calibration.zarr", 64)]
+    assert {p.name for p in tmp_path.iterdir()} == set(cli.WORK)
+    np.testing.assert_array_equal(resumed.draws["posterior"], result.draws["posterior"])
+    np.testing.assert_array_equal(resumed.predicted, result.predicted)
+    xr.testing.assert_equal(resumed.calibration, result.calibration)
+    # What another study left is made anew, part by part.
+    other = job(budget={"calibration": 110}, finishing={"epochs": 2})
+    assert other.calibration.attrs["runs"] == 110
+    assert {name for name, _ in written} == {"training-calibration.zarr"}
+    assert fits == ["regressor", "posterior", "finish"]
+    with pytest.raises(InputError, match="written by another study"):
+        job(budget={"training": 130})
 
 
 @pytest.mark.slow
@@ -282,7 +450,7 @@ def test_the_average_of_a_file_is_named(tmp_path: Path) -> None:
         InputError, match=r"two-ave.fif: averages in it: 'left', 'right'; say which"
     ):
         read_recording(path)
-    with pytest.raises(InputError, match="'left', 'right'; 0 are of 'up'"):
+    with pytest.raises(InputError, match=r"no event 'up' .*; present: left \(1\), right"):
         read_recording(path, events="up")
     mne.write_evokeds(tmp_path / "one-ave.fif", averages[1:], verbose="error")
     np.testing.assert_allclose(read_recording(tmp_path / "one-ave.fif").data, 1.0)  # type: ignore[union-attr]
@@ -399,6 +567,93 @@ def test_only_results_are_overwritten(
     )
     assert code == 2 and "thesis.txt" in err
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_second_job_with_the_same_output_is_refused(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    aside = tmp_path / ".out.partial"
+    aside.mkdir()
+    (aside / "posterior.nc").write_text("half")
+    arguments = ("infer", files / "rec.fif", "--events", "go", "--output", tmp_path / "out")
+    with locked(aside, tmp_path / "out"):
+        code, err = call(*arguments)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert f"another process is writing to {tmp_path / 'out'}: wait for it" in err
+    assert (aside / "posterior.nc").read_text() == "half"
+
+
+def test_results_made_meanwhile_are_not_replaced(tmp_path: Path) -> None:
+    def job(folder: Path) -> None:
+        (folder / "report.html").write_text("mine")
+        (folder / "training.zarr").mkdir()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "report.html").write_text("theirs")
+
+    with pytest.raises(InputError, match="exists already"):
+        cli._beside(job, tmp_path / "out", cli.FILES, cli.WORK, False, False)
+    assert (tmp_path / "out" / "report.html").read_text() == "theirs"
+    assert (tmp_path / ".out.partial" / "training.zarr").exists()
+    with pytest.raises(InputError, match="exists already"):
+        cli._beside(job, tmp_path / "out", cli.FILES, cli.WORK, False, False)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_a_job_resumes_from_is_deleted_at_its_end(tmp_path: Path, keep: bool) -> None:
+    def job(folder: Path) -> str:
+        for name in cli.WORK:
+            (folder / name / "c").mkdir(parents=True)
+        (folder / ".training.zarr.tmp").mkdir()
+        (folder / "report.html").write_text("new")
+        return "done"
+
+    (tmp_path / ".out.old").mkdir()  # a job was killed just before its end
+    (tmp_path / ".out.old" / "report.html").write_text("older")
+    (tmp_path / "out").mkdir()
+    assert cli._beside(job, tmp_path / "out", cli.FILES, cli.WORK, True, keep) == "done"
+    left = {p.name for p in (tmp_path / "out").iterdir()}
+    assert left == {"report.html"} | ({"training.zarr"} if keep else set())
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_simulated_outlives_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def job(folder: Path) -> None:
+        (folder / "training.zarr").mkdir()
+        raise InputError("the disk is full")
+
+    with caplog.at_level("INFO"), pytest.raises(InputError, match="the disk is full"):
+        cli._beside(job, tmp_path / "out", cli.FILES, cli.WORK, False, False)
+    assert (tmp_path / ".out.partial" / "training.zarr").exists()
+    assert "the same command goes on" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["infer", "demo", "simulate", "sensitivity"])
+def test_commands_ask_before_a_model_file_is_run(
+    files: Path, call: Callable[..., tuple[int, str]], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    study, code = tmp_path / "in" / "study.toml", tmp_path / "in" / "model.py"
+    study.write_text(f'model_file = "{code.name}"\n')
+    code.write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    arguments = {
+        "infer": (files / "rec.fif", "--study", study),
+        "demo": ("--study", study),
+        "simulate": (study, "--simulations", 10),
+        "sensitivity": (study,),
+    }[command]
+    exit_code, err = call(command, *arguments, "--output", tmp_path / "out")
+    assert exit_code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert str(code) in err and "--trust-model-file" in err
+    assert not code.with_name("ran").exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+    arguments = (*arguments, "--trust-model-file")
+    exit_code, err = call(command, *arguments, "--output", tmp_path / "out")
+    assert exit_code == 2 and "registers no model" in err
+    assert code.with_name("ran").exists()
 
 
 def test_an_interrupted_campaign_outlives_a_mistyped_command(

@@ -53,16 +53,17 @@ class Campaign:
         if not Path(path).exists():
             raise InputError(f"{path} does not exist")
         try:
-            dataset = xr.open_zarr(path, chunks=None, consolidated=False)
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is not a campaign store") from error
-        if FINGERPRINT not in dataset.attrs:
+            # Older formats of Zarr can hold Python objects, which are made by running code.
+            dataset = xr.open_zarr(path, chunks=None, consolidated=False, zarr_format=3)
+            texts = {
+                name: coord.copy(data=np.array(coord.values.tolist(), dtype=str))
+                for name, coord in dataset.coords.items()
+                if coord.dtype.kind in ("O", "T")
+            }
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path} is not a campaign store, or a damaged one") from error
+        if FINGERPRINT not in dataset.attrs or not {"theta", "status"} <= set(dataset.data_vars):
             raise InputError(f"{path} is not a campaign store")
-        texts = {
-            name: coord.copy(data=np.array(coord.values.tolist(), dtype=str))
-            for name, coord in dataset.coords.items()
-            if coord.dtype.kind in ("O", "T")
-        }
         return cls(dataset.assign_coords(texts))
 
     def __len__(self) -> int:

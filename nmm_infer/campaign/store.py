@@ -18,14 +18,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
+from nmm_infer._locks import locked
 from nmm_infer.campaign.layout import FINGERPRINT, Block, Layout
 from nmm_infer.campaign.task import PENDING
 from nmm_infer.errors import InputError, StoreMismatchError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing tells two writers from one
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Store"]
 
@@ -82,8 +78,10 @@ class Store:
                     f"most {max(1, _LARGEST // field.nbytes)} runs"
                 )
         aside = path.with_name(f".{path.name}.tmp")
-        aside.mkdir(parents=True, exist_ok=True)
-        with _locked(aside, path):
+        with locked(aside, path, make=True):
+            if path.exists():  # another process has made it meanwhile
+                shutil.rmtree(aside)
+                return
             try:
                 _lay_out(aside, layout, chunk)
                 os.replace(aside, path)
@@ -108,7 +106,7 @@ class Store:
         # Zarr would leave out chunks of zeros: here a missing file means a missing chunk.
         config = {"write_empty_chunks": True}
         try:
-            group: Any = zarr.open_group(self.path, mode="r+")
+            group: Any = zarr.open_group(self.path, mode="r+", zarr_format=3)
             if group.attrs[FINGERPRINT] == self.fingerprint:
                 return {name: group[name].with_config(config) for name in self.names}
         except (OSError, KeyError, ValueError) as error:
@@ -166,7 +164,7 @@ class Store:
             What is :meth:`pending`.
         """
         _ = self.arrays  # before anything is touched: this is a campaign store, and the right one
-        with _locked(self.path, self.path):
+        with locked(self.path, self.path):
             self._sweep()
             pending = self.pending()
             for start in pending:
@@ -199,7 +197,7 @@ def _lay_out(folder: Path, layout: Layout, chunk: int) -> None:
         if coord.dtype.kind == "U":  # Zarr has a specified type for variable lengths only
             header[name] = coord.astype(object)
     header.to_zarr(folder, consolidated=False, zarr_format=3)
-    group = zarr.open_group(folder, mode="r+")
+    group = zarr.open_group(folder, mode="r+", zarr_format=3)
     for name, field in layout.fields.items():
         group.create_array(
             name,
@@ -211,24 +209,3 @@ def _lay_out(folder: Path, layout: Layout, chunk: int) -> None:
             attributes=dict(field.attrs),
             fill_value=field.dtype.type(field.fill),
         )
-
-
-@contextmanager
-def _locked(folder: Path, path: Path) -> Iterator[None]:
-    """Hold the advisory lock of a folder, where there are such locks; a killed holder loses it."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is writing to {path}: wait for it, or choose another path"
-            ) from error
-        except OSError:  # this file system has no locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)

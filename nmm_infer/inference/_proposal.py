@@ -144,9 +144,9 @@ def smoothed_weights(log_weights: Array) -> tuple[Array, float, float]:
         return np.full(len(log_weights), 1 / len(log_weights)), np.inf, -np.inf
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few finite weights: k says it
-        from arviz import psislw  # a second, which only weights need
+        from nmm_infer._arviz import arviz  # a second, which only weights need
 
-        smooth, k = psislw(log_weights)
+        smooth, k = arviz.psislw(log_weights)
     weights = np.exp(np.asarray(smooth, dtype=float))
     log_mean = float(special.logsumexp(log_weights) - np.log(len(log_weights)))
     return weights / weights.sum(), float(k) if np.isfinite(k) else np.inf, log_mean

@@ -400,12 +400,15 @@ class ModelComparison:
             comparison.training_ = told["training"]
             seen = {k: weights.pop(f"seen.{k}").numpy() for k in ("values", "region", "labels")}
             context = weights.pop("seen.context").numpy() if told["context"] else None
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise InputError(f"{folder} does not hold a saved comparison ({error})") from error
-        comparison.seen_ = Sequences(seen["values"], seen["region"], context)
-        comparison.seen_labels_ = seen["labels"]
-        comparison._build(int(told["context"]))
-        comparison.net_.load_state_dict({k.removeprefix("net."): v for k, v in weights.items()})
+            comparison.seen_ = Sequences(seen["values"], seen["region"], context)
+            comparison.seen_labels_ = seen["labels"]
+            comparison._build(int(told["context"]))
+            comparison.net_.load_state_dict({k.removeprefix("net."): v for k, v in weights.items()})
+        except (
+            OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError
+        ) as error:  # fmt: skip
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise InputError(f"{folder} does not hold a saved comparison ({reason})") from error
         comparison.net_.eval()
         return comparison
 

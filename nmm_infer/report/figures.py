@@ -13,7 +13,8 @@ from nilearn import datasets, plotting
 from numpy.typing import NDArray
 from scipy import stats
 
-from nmm_infer._style import style
+from nmm_infer._style import formula, style
+from nmm_infer._text import plain
 from nmm_infer.workflow import Result
 
 __all__ = [
@@ -197,7 +198,7 @@ def region_courses(result: Result) -> Figure:
             values = 10 * np.log10(power.mean(axis=0))
         axes.plot(
             x, values, color=colour, lw=2.4 if chosen else 1.2, zorder=3 if chosen else 2,
-            label=f"{name} (inferred)" if chosen else name,
+            label=plain(f"{name} (inferred)" if chosen else name),
         )  # fmt: skip
     evoked = _is_evoked(result)
     axes.set(
@@ -239,7 +240,8 @@ def densities(result: Result) -> Figure:
             truth = float(result.truth.sel(parameter=parameter.name))
             axes.axvline(truth, color=TRUTH, lw=1.6, ls="--", label="truth")
         share = float(summary["contraction"].sel(parameter=parameter.name))
-        axes.set_title(parameter.label.replace("**0.5", "$^{1/2}$").replace("*", "·"))
+        label = parameter.label.replace("**0.5", "$^{1/2}$").replace("*", "·")
+        axes.set_title(formula(label))
         axes.text(
             0.99, 0.97, f"contraction {share:.2f}", transform=axes.transAxes, ha="right", va="top",
             fontsize=8, color="#6b7280",
@@ -302,7 +304,7 @@ def calibration(result: Result) -> Figure:
     for i, name in enumerate(data.coords["parameter"].values):
         column = np.sort(data["rank"].sel(parameter=name).values)
         difference = np.searchsorted(column, grid) / len(column) - grid
-        ranks.plot(grid, difference, color=colours[i], lw=1.1, label=str(name))
+        ranks.plot(grid, difference, color=colours[i], lw=1.1, label=plain(name))
     figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     limit = max(2.2 * band, 1.15 * float(data["gap"].max()), 0.035)
     for edge in (-data.attrs["max_gap"], data.attrs["max_gap"]):
@@ -316,7 +318,7 @@ def calibration(result: Result) -> Figure:
     tarp.set(xlabel="credibility", ylabel="expected coverage", title="Joint coverage (TARP)")
     tarp.set_aspect("equal")
     order = np.argsort(data["contraction"].values)
-    names = data.coords["parameter"].values[order]
+    names = [plain(name) for name in data.coords["parameter"].values[order]]
     learned.barh(np.arange(len(names)), data["contraction"].values[order], color=POSTERIOR)
     learned.set_yticks(np.arange(len(names)), names, fontsize=8)
     learned.set(xlabel="mean contraction", title="What is learned on average", xlim=(0, 1))

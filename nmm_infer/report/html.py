@@ -10,6 +10,7 @@ import json
 import numpy as np
 from matplotlib.figure import Figure
 
+from nmm_infer._text import printable
 from nmm_infer.report import figures
 from nmm_infer.workflow import Result
 
@@ -42,6 +43,11 @@ ul{margin:6px 0 0;padding-left:20px}
 """
 
 
+def _text(value: object) -> str:
+    """Return text as a page shows it, whatever is in it."""
+    return html.escape(printable(value))
+
+
 def _image(figure: Figure, alt: str, kind: str = "svg") -> str:
     buffer = io.BytesIO()
     if kind == "svg":
@@ -51,13 +57,13 @@ def _image(figure: Figure, alt: str, kind: str = "svg") -> str:
         figure.savefig(buffer, format="png", dpi=170)
         mime = "image/png"
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">'
+    return f'<img alt="{_text(alt)}" src="data:{mime};base64,{data}">'
 
 
 def _card(state: str, label: str, value: str, note: str) -> str:
     return (
-        f'<div class="card {state}"><span>{html.escape(label)}</span>'
-        f"<b>{html.escape(value)}</b><span>{html.escape(note)}</span></div>"
+        f'<div class="card {state}"><span>{_text(label)}</span>'
+        f"<b>{_text(value)}</b><span>{_text(note)}</span></div>"
     )
 
 
@@ -133,10 +139,10 @@ def _table(result: Result) -> str:
             else f"<td>{float(result.truth.sel(parameter=parameter.name)):.3g}</td>"
         )
         kind = "" if parameter.name in result.study.synaptic else ' class="nuisance"'
-        unit = "" if parameter.unit == "1" else html.escape(parameter.unit)
+        unit = "" if parameter.unit == "1" else _text(parameter.unit)
         a, b = parameter.quantile([0.05, 0.95])
         rows.append(
-            f"<tr{kind}><td>{html.escape(parameter.name)}</td><td>{unit}</td>"
+            f"<tr{kind}><td>{_text(parameter.name)}</td><td>{unit}</td>"
             f"<td>{a:.3g} to {b:.3g}</td><td>{middle:.3g}</td><td>{low:.3g} to {high:.3g}</td>"
             f'<td><span class="bar"><i style="width:{width}%"></i></span> {share:.2f}</td>'
             f"{truth}</tr>"
@@ -155,7 +161,7 @@ def _calibration_table(result: Result) -> str:
     for name in data.coords["parameter"].values:
         row = data.sel(parameter=name)
         rows.append(
-            f"<tr><td>{name}</td><td>{float(row['gap']):.3f}</td>"
+            f"<tr><td>{_text(name)}</td><td>{float(row['gap']):.3f}</td>"
             + "".join(f"<td>{float(v):.3f}</td>" for v in row["coverage"].values)
             + f"<td>{float(row['contraction']):.2f}</td><td>{float(row['r2']):.2f}</td>"
             f"<td>{float(row['nrmse']):.2f}</td><td>{float(row['slope']):.2f}</td></tr>"
@@ -202,9 +208,9 @@ def render(result: Result, title: str) -> str:
     sensors = "EEG" if "eeg" in observation.info.get_channel_types() else "MEG"
     with figures.style():
         body = f"""
-<header><h1>{html.escape(title)}</h1>
-<p>{len(observation.head.channels)} {sensors} channels, {protocol.kind} activity,
-{protocol.inverse}, {training["runs"]:,} training simulations, seed {result.study.seed}.
+<header><h1>{_text(title)}</h1>
+<p>{len(observation.head.channels)} {sensors} channels, {_text(protocol.kind)} activity,
+{_text(protocol.inverse)}, {training["runs"]:,} training simulations, seed {result.study.seed}.
 {simulated}</p></header>
 <div class="cards">{_cards(result)}</div>
 <section><h2>What the recording says about the column</h2>
@@ -214,12 +220,12 @@ Nuisances (grey) are inferred together with the rest and so are accounted for.</
 <section><h2>Prior and posterior</h2>{_image(figures.densities(result), "prior and posterior")}
 </section>
 <section><h2>The recording</h2>{_image(figures.recording(result), "recording")}
-<ul>{"".join(f"<li>{html.escape(note)}</li>" for note in observation.notes)}</ul>
+<ul>{"".join(f"<li>{_text(note)}</li>" for note in observation.notes)}</ul>
 </section>
 <section><h2>Where the activity was</h2>
-<p>{protocol.inverse} on a template head. Simulations went through the same choice of region;
-among those in which {html.escape(result.region)} was chosen, the generator was:
-{html.escape(places)}.</p>
+<p>{_text(protocol.inverse)} on a template head. Simulations went through the same choice of region;
+among those in which {_text(result.region)} was chosen, the generator was:
+{_text(places)}.</p>
 {_image(figures.source_map(result), "source map", "png")}
 {_image(figures.region_courses(result), "region time courses")}</section>
 <section><h2>Does the model reproduce the recording?</h2>
@@ -228,7 +234,7 @@ simulations from the posterior.</p>
 {_image(figures.predictive(result), "posterior predictive")}</section>
 <section><h2>Can the posterior be trusted?</h2>
 <p>Tested on {data.attrs["runs"]:,} fresh simulations. On average these contract by at least .1:
-{html.escape(learned) or "none"}. The mean log density at the truth exceeds that of a linear
+{_text(learned) or "none"}. The mean log density at the truth exceeds that of a linear
 Gaussian posterior by {ridge.mean():.2f} ± {half:.2f} nats.</p>
 {_image(figures.calibration(result), "calibration")}{_calibration_table(result)}</section>
 <section><h2>Provenance</h2><details><summary>Study, training and versions</summary>
@@ -238,6 +244,6 @@ Gaussian posterior by {ridge.mean():.2f} ± {half:.2f} nats.</p>
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)} - nmm_infer</title><style>{_STYLE}</style></head>"
+        f"<title>{_text(title)} - nmm_infer</title><style>{_STYLE}</style></head>"
         f"<body><main>{body}</main></body></html>"
     )

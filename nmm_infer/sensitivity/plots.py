@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nmm_infer._style import INK, style
+from nmm_infer._style import INK, formula, style
+from nmm_infer._text import plain
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity.methods import find_method
 
@@ -46,13 +47,13 @@ def _main(found: xr.Dataset) -> str:
 def _title(name: str, found: xr.Dataset) -> str:
     units = found[name].attrs.get("units", "1")
     title = _TITLES.get(name, name)
-    return title if units in ("1", "see feature_unit") else f"{title} [{units}]"
+    return title if units in ("1", "see feature_unit") else f"{title} [{plain(units)}]"
 
 
 def _labels(found: xr.Dataset) -> list[str]:
     """Symbols of the parameters; names like alpha_1 as the symbols that they spell."""
     names = found["symbol"] if "symbol" in found.coords else found["parameter"]
-    return [_spelled(str(name)) for name in np.atleast_1d(names.values)]
+    return [formula(_spelled(str(name))) for name in np.atleast_1d(names.values)]
 
 
 def _spelled(name: str) -> str:
@@ -169,7 +170,7 @@ def _panel_title(panel: xr.Dataset, dims: list[str], units: bool) -> str:
             parts.append(str(value).replace("_", " ") + unit)
         else:
             parts.append(f"{dim} {value}")
-    return ", ".join(parts)
+    return plain(", ".join(parts))
 
 
 def curves(found: xr.Dataset) -> Figure:
@@ -208,7 +209,7 @@ def curves(found: xr.Dataset) -> Figure:
         )  # fmt: skip
         course.plot(x, mean, color=_TOTAL, lw=2, label="mean over the prior")
         unit = found["mean"].attrs.get("units", "1")
-        course.set(ylabel=f"output [{unit}]")
+        course.set(ylabel=f"output [{plain(unit)}]")
         course.legend(loc="best", fontsize=8, ncols=2)
         for axes, index in zip(panels, shown, strict=True):
             for k, label in enumerate(_labels(found)):
@@ -220,7 +221,7 @@ def curves(found: xr.Dataset) -> Figure:
                 axes.plot(x, y, color=colour, lw=1.7, label=label)
             axes.set(title=_title(index, found), ylabel="share of the variance")
             if found[index].attrs.get("units") != "1":
-                axes.set_ylabel(f"[{found[index].attrs['units']}]")
+                axes.set_ylabel(f"[{plain(found[index].attrs['units'])}]")
             elif index in ("S1", "ST"):
                 top = np.nanquantile(found[index].values, 0.999)
                 axes.set_ylim(-0.05, max(1.0, min(1.1 * top, 1.5)))

@@ -11,7 +11,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from nmm_infer._text import printable
 from nmm_infer.campaign import Task
 from nmm_infer.errors import InputError
 from nmm_infer.sensitivity import plots
@@ -214,9 +216,9 @@ def print_table(found: xr.Dataset, console: Console) -> None:
     else:
         columns["output"] = _cells(found, name)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(_bare(column), justify="right")
     for k, parameter in enumerate(found["parameter"].values):
-        table.add_row(str(parameter), *(cells[k] for cells in columns.values()))
+        table.add_row(_bare(parameter), *(cells[k] for cells in columns.values()))
     console.print(table)
     told = {"failed_runs": "runs failed", "rejected_runs": "runs were rejected by the study"}
     if not find_method(found.attrs["method"]).given_data:  # a block is a run there
@@ -224,6 +226,11 @@ def print_table(found: xr.Dataset, console: Console) -> None:
     for attribute, unit in told.items():
         if found.attrs[attribute]:
             console.print(f"{found.attrs[attribute]:,} {unit}", highlight=False)
+
+
+def _bare(name: object) -> Text:
+    """Return a name in which brackets are no markup."""
+    return Text(printable(name))
 
 
 def _cells(found: xr.Dataset, name: str) -> list[str]:

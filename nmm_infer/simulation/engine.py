@@ -372,7 +372,8 @@ class _Wiring:
             zip(network.edges, delays, terms, strict=True)
         ):
             row = np.repeat(np.arange(nodes), np.diff(edges.start))
-            delay = delay.reshape(len(row), -1)
+            # One delay for all runs or one for each; -1 means nothing where there is no edge.
+            delay = delay.reshape(len(row), delay.shape[1] if delay.ndim > 1 else 1)
             if form == "diffusive":
                 own[k] -= np.bincount(row, edges.weight, nodes)
             delayed = np.full(len(row), frozen) | (delay > 0).any(axis=1)

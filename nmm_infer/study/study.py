@@ -67,7 +67,8 @@ class Study(BaseModel):
     budget, encoder, density, pretraining, training, finishing
         Sizes and schedules.
     model, model_file : str
-        Neural mass model of all regions, and the user's file that registers it.
+        Neural mass model of all regions, and the user's file that registers it: Python code, which
+        is run. A study that is read from a file must be told to trust it, see :meth:`read`.
     connectome : ConnectomeSettings
         Regions and connections.
     column : ColumnSettings, optional
@@ -102,7 +103,9 @@ class Study(BaseModel):
     )
     model: str = Field("jansen_rit", description="model of all regions")
     model_file: str | None = Field(
-        None, description="Python file that registers the model (`register_model`)"
+        None,
+        description="Python file that registers the model (`register_model`); it is run, which "
+        "`--trust-model-file` must allow",
     )
     connectome: ConnectomeSettings = Field(default_factory=ConnectomeSettings)
     column: ColumnSettings | None = None
@@ -135,14 +138,22 @@ class Study(BaseModel):
         return cls.model_validate(PRESETS[name])
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
+    def read(cls, path: str | Path, *, trust_model_file: bool = False) -> Self:
         """Read a study from a TOML file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        trust_model_file : bool
+            Whether Python code may be run that the file names as ``model_file``. To read such a
+            study means to run that code, with all that it does; so look at it first.
 
         Raises
         ------
         InputError
             If the file is missing, is not TOML, or has an unknown or impossible entry; the
-            message names the entry.
+            message names the entry. If it names a model file that is not trusted.
         """
         path = Path(path)
         try:
@@ -172,6 +183,11 @@ class Study(BaseModel):
                     place[key] = str(beside.resolve())
         try:
             study = cls.model_validate({**defaults, **table})
+            if study.model_file is not None and not trust_model_file:
+                raise InputError(
+                    f"model_file names {study.model_file}, Python code that would be run: look at "
+                    "it, then give --trust-model-file (in Python trust_model_file=True)"
+                )
             study.build_prior()
             study._check_stimulus()
         except ValidationError as error:
@@ -233,6 +249,18 @@ class Study(BaseModel):
         if self.connectome.normalise:
             connectome["weights"] = row_normalised(connectome["weights"])
         return connectome
+
+    def check_region(self) -> None:
+        """Raise an InputError if the protocol names a region that the connectome does not have."""
+        if self.protocol.region is None:
+            return
+        known = self.build_connectome().coords["target"].values.tolist()
+        if self.protocol.region not in known:
+            more = ", ..." if len(known) > 4 else ""
+            raise InputError(
+                f"no region {self.protocol.region!r}; there are {', '.join(known[:4])}{more} (see "
+                "`nmm-infer regions`)"
+            )
 
     def build_prior(self) -> Prior:
         """Return the prior of all parameters, nuisances included.

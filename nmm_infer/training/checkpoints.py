@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nmm_infer.errors import InputError
+from nmm_infer.errors import InputError, StoreMismatchError
 
-__all__ = ["Checkpoints", "identity"]
+__all__ = ["Checkpoints", "identity", "load"]
 
 
 def identity(
@@ -26,6 +27,25 @@ def identity(
     for array in (target, x):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds: tensors and plain values; Python objects are refused.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or holds what would run code when it is read.
+    """
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        held["state_dict"].keys()
+    except Exception as error:  # what a damaged file raises depends on where
+        raise InputError(
+            f"{path} is no checkpoint of a fit, or a damaged one, and is not read: delete "
+            f"{path.parent}, and the fit begins anew"
+        ) from error
+    return dict(held)
 
 
 class Checkpoints:
@@ -40,7 +60,7 @@ class Checkpoints:
 
     Raises
     ------
-    InputError
+    StoreMismatchError
         If the folder has checkpoints of another fit.
     """
 
@@ -52,7 +72,7 @@ class Checkpoints:
         )  # fmt: skip
         known = self._read()
         if known is not None and known["identity"] != identity:
-            raise InputError(
+            raise StoreMismatchError(
                 f"{folder} has checkpoints of another fit (other data, settings or seed): delete "
                 "it or choose another folder"
             )

@@ -25,7 +25,7 @@ from nmm_infer.errors import InputError
 from nmm_infer.networks.threads import one_thread
 from nmm_infer.observation import View
 from nmm_infer.settings import TrainingSettings
-from nmm_infer.training.checkpoints import Checkpoints, identity
+from nmm_infer.training.checkpoints import Checkpoints, identity, load
 from nmm_infer.training.shards import Read, Shards, _same
 
 __all__ = ["train"]
@@ -201,7 +201,8 @@ def train(
     Raises
     ------
     InputError
-        If the folder has checkpoints of another fit, or if the loss is not finite.
+        If the folder has checkpoints of another fit, or damaged ones, or if the loss is not
+        finite.
     """
     n_validation = max(1, min(round(len(view) * settings.validation_fraction), MAX_VALIDATION))
     n_training = len(view) - n_validation
@@ -235,7 +236,7 @@ def train(
                 )
         finally:
             shards.close()
-        checkpoint = torch.load(kept.best, map_location="cpu", weights_only=True)
+        checkpoint = load(kept.best)
     module.to("cpu").load_state_dict(checkpoint["state_dict"])
     net.eval()
     assert kept.losses is not None
@@ -279,6 +280,8 @@ def _fit(
         callbacks=callbacks,
         default_root_dir=kept.folder,
     )
+    if kept.resumable is not None:
+        load(kept.resumable)  # or say what is wrong with it
     start, before = _validation(module, data), deepcopy(module.state_dict())
     trainer.fit(module, data, ckpt_path=kept.resumable, weights_only=True)
     if not np.isfinite(history.losses).any():
