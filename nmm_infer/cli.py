@@ -71,15 +71,28 @@ Keep = Annotated[
 @app.command()
 def infer(
     recording: Annotated[
-        Path, typer.Argument(help=".fif, .set, .edf, .bdf or .vhdr file, or BIDS folder.")
+        Path,
+        typer.Argument(
+            help=".fif, .set, .edf, .bdf, .gdf, .vhdr, .cnt or .mff recording, or BIDS folder."
+        ),
     ],
     output: Output,
     events: Annotated[
-        str | None, typer.Option(help="Events to average over; spontaneous activity without.")
+        list[str] | None,
+        typer.Option(
+            help="Events to average over; several times: pooled. Default: ongoing activity."
+        ),
     ] = None,
     study: StudyFile = None,
     trust_model_file: Trust = False,
     region: Region = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit that the file's numbers really have: uV, mV, fT ...")
+    ] = None,
+    montage: Annotated[
+        str | None,
+        typer.Option(help="Montage of MNE, or file of positions, for names that tell no place."),
+    ] = None,
     subject: Annotated[str | None, typer.Option(help="Of a BIDS folder: subject, as 01.")] = None,
     session: Annotated[str | None, typer.Option(help="Of a BIDS folder: session.")] = None,
     task: Annotated[str | None, typer.Option(help="Of a BIDS folder: task.")] = None,
@@ -98,18 +111,22 @@ def infer(
     if not recording.exists():  # before the imports, which take a while
         raise InputError(f"{recording}: no such file")
     plan = None if study is None else _read(study, trust_model_file)
-    if study is not None or region is not None:
-        chosen = _read(None, False) if plan is None else plan
-        chosen.replace(protocol={} if region is None else {"region": region}).check_region()
-    from nmm_infer.observation import read_recording
+    events = events or None
+    from nmm_infer.observation import observe, read_recording
+    from nmm_infer.study import Study
 
     signals = read_recording(
         recording, events=events, subject=subject, session=session, task=task, run=run
     )
+    whole = Study.for_recording(signals, plan, events=events, region=region, seed=seed)
+    # What is wrong with the recording is said before the networks' libraries are read.
+    seen = observe(
+        signals, whole.protocol, events=events, head=whole.head, unit=unit, montage=montage
+    )
     from nmm_infer.workflow import infer as infer_from
 
     def job(store: Path) -> Result:
-        return infer_from(signals, plan, events=events, region=region, seed=seed, store=store)
+        return infer_from(seen, whole, store=store)
 
     title = "" if recording.is_dir() else recording.name
     _run(job, output, overwrite, keep_campaign, title)

@@ -27,8 +27,8 @@ from nmm_infer.campaign import Campaign, run
 from nmm_infer.diagnostics import calibrate, misspecification, predictive_check
 from nmm_infer.errors import InputError, StoreMismatchError
 from nmm_infer.inference import PosteriorEstimator, RidgeGaussian, versions
-from nmm_infer.inverse import inverse_operator, source_estimate
-from nmm_infer.observation import Observation, Observer, Recording, observe
+from nmm_infer.inverse import estimate_sources
+from nmm_infer.observation import Names, Observation, Observer, Recording, observe
 from nmm_infer.parameters import Prior
 from nmm_infer.runs import build_task, simulate_campaign
 from nmm_infer.study import Study
@@ -154,8 +154,14 @@ class Result:
             "training": json.dumps(self.estimator.training_),
             "versions": json.dumps(versions()),
             "notes": json.dumps(self.observation.notes),
+            "warnings": json.dumps(self.observation.warnings),
             "seed": self.study.seed,
         }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the answer less sure than usual: few trials, little noise to learn from."""
+        return self.observation.warnings
 
     @cached_property
     def sources(self) -> xr.Dataset:
@@ -173,11 +179,12 @@ class Result:
     def source_estimate(self) -> mne.SourceEstimate:
         """Return activity at every vertex (for ongoing activity: of the first window), in Am."""
         protocol = self.study.protocol
-        inverse = inverse_operator(
-            self.observation.head, self.observation.info, self.observation.noise.covariance()
-        )
-        return source_estimate(
-            self.observation.to_evoked(), inverse, protocol.inverse, protocol.inverse_snr
+        return estimate_sources(
+            self.observation.head,
+            self.observation.to_evoked(),
+            self.observation.noise.covariance(),
+            protocol.inverse,
+            protocol.inverse_snr,
         )
 
     def summary(self) -> xr.Dataset:
@@ -208,14 +215,16 @@ class Result:
 
 
 def infer(
-    recording: Recording,
+    recording: Recording | Observation,
     study: Study | None = None,
     *,
-    events: str | None = None,
+    events: Names | None = None,
     region: str | None = None,
     seed: int | None = None,
     head: Head | None = None,
     noise_cov: mne.Covariance | None = None,
+    unit: str | None = None,
+    montage: str | mne.channels.DigMontage | None = None,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -227,21 +236,27 @@ def infer(
 
     Parameters
     ----------
-    recording : mne.io.Raw, mne.Epochs or mne.Evoked
-        EEG with channel positions or names of the 10-05 system, or MEG.
+    recording : mne.io.Raw, mne.Epochs, mne.Evoked or Observation
+        EEG with channel positions or names of the 10-05 system, or MEG; or what
+        :func:`~nmm_infer.observation.observe` has made of it.
     study : Study, optional
         The study. Without one, the default evoked study if there are ``events`` or the recording
         is cut around events already, and the default spontaneous study otherwise.
-    events : str, optional
-        Events to average over, for a Raw or Epochs; of an Evoked, its comment.
+    events : str or sequence of str, optional
+        Events to average over, for a Raw or Epochs; several are pooled. Of an Evoked, its comment.
     region : str, optional
         Region whose column is inferred; without (and without one in the study) the strongest.
     seed : int, optional
         Seed of everything random; the study's without.
     head : Head, optional
-        Forward model; the template head with the study's settings without.
+        Forward model; default: the template head with the study's settings.
     noise_cov : mne.Covariance, optional
-        Noise covariance of single trials; estimated from the baseline without.
+        Noise covariance of single trials; default: estimated from the baseline.
+    unit : str, optional
+        Unit that the recording's numbers really have, where it is not the one that MNE took them
+        for: "uV", "fT" and the like.
+    montage : str or mne.channels.DigMontage, optional
+        Where EEG channels are whose names do not tell.
     store : path, optional
         Where the training campaign is kept; in memory without. Beside ``NAME.zarr`` lie
         ``NAME-calibration.zarr``, the fresh runs, and ``NAME-fit``, the state of the training. An
@@ -259,30 +274,19 @@ def infer(
     InputError
         If recording and study do not go together; the message says why.
     """
-    if study is not None and not isinstance(study, Study):
-        raise InputError(f"study is {study!r}: give a Study, from a file by Study.read")
-    if study is not None and study.column is not None:
-        raise InputError(
-            "a study of one column is not that of a recording: leave its [column] table out, or "
-            "take nmm_infer.runs.simulate_column"
-        )
-    evoked = events is not None or not isinstance(recording, mne.io.BaseRaw)
-    if study is None:
-        study = Study.evoked() if evoked else Study.spontaneous()
-    if region is not None:
-        study = study.replace(protocol={"region": region})
-    if seed is not None:
-        study = study.replace(seed=seed)
-    study.check_region()
+    study = Study.for_recording(recording, study, events=events, region=region, seed=seed)
+    options: dict[str, Any] = {"events": events, "head": head, "noise_cov": noise_cov}
+    options |= {"unit": unit, "montage": montage}
+    given = [name for name, value in options.items() if value is not None]
+    if isinstance(recording, Observation) and given:
+        raise InputError(f"{given[0]} is for a recording, and this is an observation: leave it out")
     with show_progress(progress):
         with stage("Head model and source imaging", 2) as advance:
-            observation = observe(
-                recording,
-                study.protocol,
-                events=events,
-                head=study.head if head is None else head,
-                noise_cov=noise_cov,
-            )
+            if isinstance(recording, Observation):
+                observation = recording
+            else:
+                options["head"] = study.head if head is None else head
+                observation = observe(recording, study.protocol, **options)
             advance(1)
             observer = Observer.like(observation, study.protocol, seed=study.seed)
             advance(1)

@@ -268,7 +268,6 @@ def write_mff(path: str | Path, raw: mne.io.BaseRaw, *, vertex: bool = False) ->
             ("duration", str(round(1e9 * length / rate))),  # ns
             ("code", codes[name]),
             ("label", name),
-            ("description", ""),
             ("sourceDevice", "none"),
         ]
         events.append(("event", event))

@@ -34,8 +34,8 @@ from nmm_infer.anatomy._package_data import HEMIS, label_file, load_fsaverage5, 
 from nmm_infer.anatomy._parcels import divide_regions, fine_labels
 from nmm_infer.anatomy._source_spaces import grid_in_skull
 from nmm_infer.anatomy._subcortex import atlas_at, subcortical_points, thalamic_zones
-from nmm_infer.anatomy.electrodes import place_sensors
 from nmm_infer.anatomy._template_places import template_positions
+from nmm_infer.anatomy.electrodes import place_sensors
 from nmm_infer.errors import InputError
 
 CHANNELS = (  # noqa: SIM905 - a list of 20 strings is harder to read

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import mne
 import numpy as np
 import pytest
 from mne.io.constants import FIFF
+from recording_files import write_cnt, write_gdf, write_mff, write_set
 
 from nmm_infer.anatomy import Head, place_electrodes, template_head
 from nmm_infer.anatomy.derivations import read_derivations
@@ -684,3 +686,70 @@ def test_arrays() -> None:
         given = {"data": values, "channels": ["a", "b", "c"], "sfreq": 100.0, "unit": "uV", **bad}
         with pytest.raises(InputError, match=why):
             recording_from_array(**given)
+
+
+@pytest.mark.parametrize("name", ["rec.gdf", "rec.cnt", "rec.mff", "rec5.set", "rec73.set"])
+def test_formats_without_a_writer_in_mne(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers, units and events of each come back; names do, but for those of EGI."""
+    raw, path = _described(["face", "house"]), tmp_path / name
+    codes = {"face": "face", "house": "house"}
+    if name.endswith(".gdf"):
+        codes = {key: str(code) for key, code in write_gdf(path, raw).items()}
+    elif name.endswith(".cnt"):
+        codes = {key: str(code) for key, code in write_cnt(path, raw).items()}
+    elif name.endswith(".mff"):
+        raw.set_montage(None)
+        codes = write_mff(path, raw)
+    else:
+        write_set(path, raw, "5" if "5" in name else "7.3")
+    read = read_recording(path)
+    assert capsys.readouterr().out == ""
+    assert isinstance(read, mne.io.BaseRaw)
+    if name.endswith(".mff"):
+        names = [n for n in read.ch_names if n.startswith("E") and n[1:].isdecimal()]
+        read.rename_channels(dict(zip(names, NAMES, strict=True)))
+    seen = observe(read, EVOKED, events=codes["house"])
+    expected = observe(raw, EVOKED, events="house")
+    assert seen.n_averages == expected.n_averages == 18
+    assert list(seen.info.ch_names) == list(NAMES)
+    np.testing.assert_allclose(seen.data, expected.data, atol=1e-8)
+
+
+def test_long_names_of_neuroscan_are_not_bad(tmp_path: Path) -> None:
+    raw = _renamed(lambda name: f"{name}-REF")
+    write_cnt(tmp_path / "rec.cnt", raw)
+    assert read_recording(tmp_path / "rec.cnt").info["bads"] == []
+
+
+def test_the_vertex_of_egi_is_its_reference(tmp_path: Path) -> None:
+    names = mne.channels.make_standard_montage("GSN-HydroCel-32").ch_names[:-1]
+    raw = _raw(names=tuple(names))
+    raw.set_montage("GSN-HydroCel-32", on_missing="ignore", verbose="error")
+    write_mff(tmp_path / "rec.mff", raw, vertex=True)
+    seen = _seen(read_recording(tmp_path / "rec.mff"))
+    assert any("VREF is zero throughout: it is taken for the reference" in n for n in seen.notes)
+    assert "VREF" in seen.info.ch_names
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_epoched_set_files(tmp_path: Path, version: Literal["5", "7.3"], nested: bool) -> None:
+    """Epochs are named by the event at their time zero, not by all that fall into them."""
+    raw = _described(["face", "house", "house"])
+    epochs = _epochs(raw, -1.2, 1.2)
+    write_set(tmp_path / "cut.set", epochs, version, nested=nested)
+    read = read_recording(tmp_path / "cut.set")
+    assert isinstance(read, mne.BaseEpochs)
+    for name in ("face", "house"):
+        seen, expected = (observe(e, EVOKED, events=name) for e in (read, epochs))
+        assert seen.n_averages == expected.n_averages == len(epochs[name])
+        np.testing.assert_allclose(seen.data, expected.data, atol=1e-10)
+
+
+def test_cuts_of_eeglab(tmp_path: Path) -> None:
+    write_set(tmp_path / "rec.set", _raw(), boundaries=[20.5])
+    seen = _seen(read_recording(tmp_path / "rec.set"))
+    assert seen.n_averages == 35  # the duration of a boundary is that of what is gone
+    assert any("1 cut in the recording" in note for note in seen.notes)

@@ -20,7 +20,7 @@ from nmm_infer.anatomy.positions import Placement, place_electrodes
 from nmm_infer.anatomy.settings import HeadSettings
 from nmm_infer.errors import InputError
 
-__all__ = ["place_sensors"]
+__all__ = ["forget_references", "place_sensors"]
 
 _FAR = 30.0  # mm off the scalp: farther than any hair or cap
 _HELMET = 100.0  # mm: no head is farther from its helmet
@@ -84,9 +84,6 @@ def place_sensors(
             },
         )
         around.set_montage(montage, on_missing="ignore", verbose="error")
-    for channel in around["chs"]:
-        if channel["ch_name"] in positions:
-            channel["loc"][3:6] = np.nan  # no reference electrode
     if len(meg):
         notes.append(_place_helmet(around, settings))
     return around, notes
@@ -106,7 +103,14 @@ def _bare(info: mne.Info) -> mne.Info:
         info["bads"] = []
         info["projs"] = []
         info["dig"] = None
+    forget_references(info)
     return info
+
+
+def forget_references(info: mne.Info) -> None:
+    """Forget where EEG was referenced, in place: MNE cannot set a montage where all agree on it."""
+    for k in mne.pick_types(info, meg=False, eeg=True, exclude=[]):
+        info["chs"][k]["loc"][3:6] = np.nan
 
 
 def _nothing_placed(placement: Placement) -> str:

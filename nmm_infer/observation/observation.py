@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nmm_infer.anatomy import Head, SensorOperator
 from nmm_infer.anatomy.sensors import bipolar_channels, reference
 from nmm_infer.observation.noise import Noise
+from nmm_infer.observation.protocol import Protocol
 
 __all__ = ["Observation"]
 
@@ -47,6 +48,8 @@ class Observation:
     warnings : tuple of str
         What makes an answer less sure than usual, and is the first thing to know of it: few
         trials, a short baseline, many lost epochs.
+    protocol : EvokedProtocol or SpontaneousProtocol, optional
+        The steps that the recording went through.
     """
 
     data: xr.DataArray
@@ -60,6 +63,7 @@ class Observation:
     source: str = ""
     operator: SensorOperator | None = None
     warnings: tuple[str, ...] = field(default=())
+    protocol: Protocol | None = None
 
     @property
     def rank(self) -> int:

@@ -147,6 +147,7 @@ def observe(
         source=source_name(recording),
         operator=used.operator,
         warnings=warned,
+        protocol=protocol,
     )
 
 

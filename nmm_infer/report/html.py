@@ -39,7 +39,7 @@ th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:6
 .bar i{display:block;height:9px;border-radius:4px;background:var(--blue)}
 .scroll{overflow-x:auto}tr.nuisance td{color:var(--soft)}details{margin-top:8px}
 pre{white-space:pre-wrap;font-size:12px;background:#f6f7f9;padding:12px;border-radius:8px}
-ul{margin:6px 0 0;padding-left:20px}
+ul{margin:6px 0 0;padding-left:20px}.warned{border-left:4px solid var(--fair)}
 """
 
 
@@ -86,6 +86,27 @@ def _best(result: Result) -> tuple[str, str]:
     return names[shares.argmax()], f"posterior variance {shares.max():.0%} below the prior's"
 
 
+def _data_card(result: Result) -> str:
+    """Say how much the recording holds, and whether that is little."""
+    observation, warned = result.observation, result.warnings
+    n, channels = observation.n_averages, len(observation.head.channels)
+    evoked = result.study.protocol.kind == "evoked"
+    windows = f"{len(observation.data)} windows"
+    value = f"{n} trial{'s' * (n != 1)}" if evoked else windows
+    note = f"{channels} channels of rank {observation.rank}"
+    return _card(
+        "fair" if warned else "info", "Data", value, f"{note}; see the warnings" if warned else note
+    )
+
+
+def _warnings(result: Result) -> str:
+    """Show what makes the answer less sure than usual, before anything else."""
+    if not result.warnings:
+        return ""
+    listed = "".join(f"<li>{_text(warning)}</li>" for warning in result.warnings)
+    return f'<section class="warned"><h2>Less sure than usual</h2><ul>{listed}</ul></section>'
+
+
 def _cards(result: Result) -> str:
     calibration, checks = result.calibration, result.checks
     gap = float(calibration["gap"].max())
@@ -103,6 +124,7 @@ def _cards(result: Result) -> str:
     passed = bool(calibration.attrs["passed"])
     return "".join(
         [
+            _data_card(result),
             _card("info", "Region", result.region, _choice(result)),
             _card("info", "Best determined synaptic parameter", *_best(result)),
             _card(
@@ -205,6 +227,7 @@ def render(result: Result, title: str) -> str:
         else ""
     )
     training = result.estimator.training_
+    notes = [note for note in observation.notes if note not in observation.warnings]
     sensors = "EEG" if "eeg" in observation.info.get_channel_types() else "MEG"
     with figures.style():
         body = f"""
@@ -212,6 +235,7 @@ def render(result: Result, title: str) -> str:
 <p>{len(observation.head.channels)} {sensors} channels, {_text(protocol.kind)} activity,
 {_text(protocol.inverse)}, {training["runs"]:,} training simulations, seed {result.study.seed}.
 {simulated}</p></header>
+{_warnings(result)}
 <div class="cards">{_cards(result)}</div>
 <section><h2>What the recording says about the column</h2>
 <p>Contraction: 0 means that nothing was learned beyond the prior, 1 that the value is known.
@@ -220,7 +244,7 @@ Nuisances (grey) are inferred together with the rest and so are accounted for.</
 <section><h2>Prior and posterior</h2>{_image(figures.densities(result), "prior and posterior")}
 </section>
 <section><h2>The recording</h2>{_image(figures.recording(result), "recording")}
-<ul>{"".join(f"<li>{_text(note)}</li>" for note in observation.notes)}</ul>
+<ul>{"".join(f"<li>{_text(note)}</li>" for note in notes)}</ul>
 </section>
 <section><h2>Where the activity was</h2>
 <p>{_text(protocol.inverse)} on a template head. Simulations went through the same choice of region;

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
+import mne
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +21,14 @@ from nmm_infer.anatomy import (
 )
 from nmm_infer.errors import InputError
 from nmm_infer.models import Model, get_model, load_models
-from nmm_infer.observation import EvokedProtocol, Protocol, SpontaneousProtocol
+from nmm_infer.observation import (
+    EvokedProtocol,
+    Names,
+    Observation,
+    Protocol,
+    Recording,
+    SpontaneousProtocol,
+)
 from nmm_infer.parameters import Parameter, Prior
 from nmm_infer.settings import DensitySettings, EncoderSettings, TrainingSettings
 from nmm_infer.study.column import ColumnSettings
@@ -28,6 +36,9 @@ from nmm_infer.study.presets import PRESETS
 from nmm_infer.study.priors import COLUMN, CONDITIONS, SENSORS, PriorRange, check_bounds
 
 __all__ = ["Budget", "ConnectomeSettings", "Study"]
+
+#: Keys of a protocol that concern what an observation is reduced to, not how it was made.
+_LATER = {"region", "components", "inverse", "inverse_snr"}
 
 
 class ConnectomeSettings(BaseModel):
@@ -123,6 +134,67 @@ class Study(BaseModel):
         # A run lasts ten times as long as an evoked one.
         budget = Budget(training=3_000, calibration=2_000, predictive=100)
         return cls(protocol=SpontaneousProtocol(), budget=budget)
+
+    @classmethod
+    def for_recording(
+        cls,
+        recording: Recording | Observation,
+        study: Study | None = None,
+        *,
+        events: Names | None = None,
+        region: str | None = None,
+        seed: int | None = None,
+    ) -> Study:
+        """Return the study of a recording: the one that is given, or the default of its kind.
+
+        Parameters
+        ----------
+        recording : mne.io.Raw, mne.Epochs, mne.Evoked or Observation
+            What is to be explained. The protocol of an observation is that of its study.
+        study : Study, optional
+            Default: the evoked study if there are events or the recording is cut around some
+            already, else the spontaneous one.
+        events : str or sequence of str, optional
+            Events that are averaged over.
+        region : str, optional
+            Region whose column is inferred.
+        seed : int, optional
+            Seed of everything random.
+
+        Raises
+        ------
+        InputError
+            If this is not a study of recordings, the region is unknown, or an observation went
+            through the steps of another protocol.
+        """
+        if study is not None and not isinstance(study, Study):
+            raise InputError(f"study is {study!r}: give a Study, from a file by Study.read")
+        if study is not None and study.column is not None:
+            raise InputError(
+                "a study of one column is not that of a recording: leave its [column] table out, "
+                "or take nmm_infer.runs.simulate_column"
+            )
+        protocol = recording.protocol if isinstance(recording, Observation) else None
+        if study is None:
+            raw = isinstance(recording, mne.io.BaseRaw)
+            evoked = bool(events) or not raw if protocol is None else protocol.kind == "evoked"
+            study = cls.evoked() if evoked else cls.spontaneous()
+            if protocol is not None:
+                study = study.replace(protocol=protocol.model_dump())
+        elif protocol is not None:
+            ours, theirs = (p.model_dump(exclude=_LATER) for p in (study.protocol, protocol))
+            if ours != theirs:
+                key = next((k for k in ours if ours[k] != theirs.get(k)), "kind")
+                raise InputError(
+                    f"the observation went through another protocol than the study's (its {key} is "
+                    f"{theirs.get(key)!r}, not {ours[key]!r}): observe(recording, study.protocol)"
+                )
+        if region is not None:
+            study = study.replace(protocol={"region": region})
+        if seed is not None:
+            study = study.replace(seed=seed)
+        study.check_region()
+        return study
 
     @classmethod
     def preset(cls, name: str) -> Self:

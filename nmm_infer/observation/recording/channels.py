@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.anatomy import SensorOperator, place_electrodes
 from nmm_infer.anatomy.derivations import differences, mark_bipolar, read_derivations
+from nmm_infer.anatomy.electrodes import forget_references
 from nmm_infer.anatomy.sensors import (
     identity,
     interpolation,
@@ -217,6 +218,7 @@ def choose_channels(
         electrodes = differences(result.ch_names)
         _place_between(result.info, electrodes)
     elif montage is not None:
+        forget_references(result.info)
         result.set_montage(montage, verbose="error")
     placed = _with_references(recorded, result.info)
     operator, projs = _operator(result, kept_projs, bad if mending else [], to, electrodes)

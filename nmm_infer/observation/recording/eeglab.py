@@ -9,6 +9,8 @@ import mne
 import numpy as np
 from pymatreader import read_mat
 
+from nmm_infer.observation.recording.kinds import loaded
+
 __all__ = ["read_eeglab"]
 
 
@@ -33,7 +35,7 @@ def read_eeglab(path: Path) -> mne.io.BaseRaw | mne.BaseEpochs:
     except TypeError as error:
         if "trials" not in str(error):
             raise
-    epochs = mne.io.read_epochs_eeglab(path, verbose="error").load_data()
+    epochs = loaded(mne.io.read_epochs_eeglab(path, verbose="error"))
     names = _locked_to(path, epochs)
     if names is None:
         return epochs

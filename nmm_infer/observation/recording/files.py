@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import mne
@@ -12,9 +14,8 @@ from nmm_infer.observation.recording._guard import DESCRIPTION, guarded
 from nmm_infer.observation.recording.bids import read_bids
 from nmm_infer.observation.recording.eeglab import read_eeglab
 from nmm_infer.observation.recording.events import Names, as_names, choose_names
-from nmm_infer.observation.recording.kinds import Recording
+from nmm_infer.observation.recording.kinds import Recording, loaded
 from nmm_infer.observation.recording.lengths import check_length
-from nmm_infer.observation.recording.montages import set_montage
 from nmm_infer.observation.recording.units import in_si
 
 __all__ = ["read_recording"]
@@ -55,7 +56,6 @@ def read_recording(
     *,
     events: Names | None = None,
     unit: str | None = None,
-    montage: str | mne.channels.DigMontage | None = None,
     **entities: str | None,
 ) -> Recording:
     """Read a recording.
@@ -73,8 +73,6 @@ def read_recording(
     unit : str, optional
         Unit that the numbers in the file really have ("uV"), where the file says otherwise or
         nothing: see :func:`to_si`.
-    montage : str or mne.channels.DigMontage, optional
-        Where EEG channels are whose names do not tell: see :func:`set_montage`.
     **entities
         Which recording of a BIDS dataset (``subject="01"``, ``task="rest"`` ...): see
         :func:`read_bids`.
@@ -105,9 +103,7 @@ def read_recording(
         if given:
             raise InputError(f"{path}: is a file; {given[0]} chooses a recording of a BIDS dataset")
         found = _read_file(path, events)
-    if unit is not None:
-        found = in_si(found, unit)
-    return found if montage is None else set_montage(found, montage)
+    return found if unit is None else in_si(found, unit)
 
 
 def _read_file(path: Path, events: Names | None) -> Recording:
@@ -118,8 +114,11 @@ def _read_file(path: Path, events: Names | None) -> Recording:
             recording = _read_fif(path, events)
         elif suffix == ".set":
             recording = read_eeglab(path)
+        elif suffix == ".cnt":
+            recording = _read_cnt(path)
         else:
-            recording = mne.io.read_raw(path, preload=True, verbose="error")
+            with redirect_stdout(StringIO()):  # mffpy prints
+                recording = mne.io.read_raw(path, preload=True, verbose="error")
         _check_channels(path, recording)
     return recording
 
@@ -159,12 +158,23 @@ def _read_fif(path: Path, events: Names | None) -> Recording:
             if found:
                 return _choose_average(path, found, events)
             continue
-        return found.load_data()
+        return loaded(found)
     kind = mne.what(path)
     if kind in _NO_RECORDINGS:
         raise InputError(f"{path}: holds no recording, but {_NO_RECORDINGS[kind]}")
     assert first is not None
     raise first
+
+
+def _read_cnt(path: Path) -> mne.io.BaseRaw:
+    """Read a recording of Neuroscan.
+
+    The old header's mark of bad channels lies where the new one has the fifth letter of a name, so
+    that MNE's guess of the header would leave out channels with long names. Places in such files
+    are those of a drawing: MNE puts them onto a sphere of one metre.
+    """
+    raw = mne.io.read_raw_cnt(path, header="new", preload=True, verbose="error")
+    return raw.set_montage(None, verbose="error")
 
 
 def _check_channels(path: Path, recording: Recording) -> None:

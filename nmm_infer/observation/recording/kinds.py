@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import mne
 
 from nmm_infer.errors import InputError
 
-__all__ = ["Recording", "check_recording", "choose_kinds", "source_name"]
+__all__ = ["Recording", "check_recording", "choose_kinds", "loaded", "source_name"]
 
 Recording: TypeAlias = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
+_R = TypeVar("_R", mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)
 
 _HEADERS = {".fdt": ".set", ".eeg": ".vhdr"}  # MNE names the data beside the header
 
@@ -63,6 +64,14 @@ def choose_kinds(recording: Recording, sensors: Literal["auto", "eeg", "meg"]) -
     raise InputError(
         f"the recording has no {wanted} channel (its types: {', '.join(sorted(present))})"
     )
+
+
+def loaded(recording: _R) -> _R:
+    """Load a recording's data, in place and without a word; return it."""
+    if not isinstance(recording, mne.Evoked):
+        with mne.utils.use_log_level("ERROR"):
+            recording.load_data()
+    return recording
 
 
 def source_name(recording: Recording) -> str:

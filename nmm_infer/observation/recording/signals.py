@@ -21,7 +21,7 @@ from nmm_infer.observation.recording.gaps import (
     mark_boundaries,
     mend_gaps,
 )
-from nmm_infer.observation.recording.kinds import Recording
+from nmm_infer.observation.recording.kinds import Recording, loaded
 from nmm_infer.observation.recording.units import check_amplitude
 
 __all__ = ["Signals", "condition"]
@@ -104,7 +104,7 @@ def condition(
 def _raw(
     recording: mne.io.BaseRaw, protocol: Protocol, candidates: Candidates, events: Events | None
 ) -> Signals:
-    raw = recording.copy().load_data(verbose="error").pick(list(candidates.names))
+    raw = loaded(recording.copy()).pick(list(candidates.names))
     _forget_application(raw)
     cuts = mark_boundaries(raw)
     gaps = mend_gaps(raw, list(candidates.names))
@@ -131,7 +131,7 @@ def _raw(
 def _epochs(
     recording: mne.BaseEpochs, protocol: Protocol, candidates: Candidates, names: tuple[str, ...]
 ) -> Signals:
-    epochs = recording.copy().load_data()
+    epochs = loaded(recording.copy())
     notes: list[str] = []
     if names:
         counts = {

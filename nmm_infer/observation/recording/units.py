@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
-from nmm_infer.observation.recording.kinds import Recording
+from nmm_infer.observation.recording.kinds import Recording, loaded
 
 __all__ = ["check_amplitude", "in_si", "to_si"]
 
@@ -117,9 +117,7 @@ def in_si(recording: Recording, unit: str) -> Recording:
     if kinds and not factors:
         to_si(unit, kinds[0])
     taken = _taken(recording)
-    result = recording.copy()
-    if not isinstance(result, mne.Evoked):
-        result.load_data()
+    result = loaded(recording.copy())
     for k, (name, kind) in enumerate(types.items()):
         if kind in factors:
             factor = factors[kind] / taken.get(name, 1.0)
