@@ -111,6 +111,9 @@ def infer(
     if not recording.exists():  # before the imports, which take a while
         raise InputError(f"{recording}: no such file")
     plan = None if study is None else _read(study, trust_model_file)
+    if plan is not None or region is not None:
+        chosen = _read(None, False) if plan is None else plan
+        chosen.replace(protocol={} if region is None else {"region": region}).check_region()
     events = events or None
     from nmm_infer.observation import observe, read_recording
     from nmm_infer.study import Study

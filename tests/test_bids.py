@@ -21,7 +21,14 @@ from mne.io.constants import FIFF
 from nmm_infer import cli
 from nmm_infer.anatomy import Head
 from nmm_infer.errors import InputError
-from nmm_infer.observation import EvokedProtocol, observe, read_bids, read_recording
+from nmm_infer.observation import (
+    EvokedProtocol,
+    Observation,
+    SpontaneousProtocol,
+    observe,
+    read_bids,
+    read_recording,
+)
 from nmm_infer.observation.recording import bids, find_events
 
 mne_bids = pytest.importorskip("mne_bids")
@@ -433,13 +440,13 @@ def test_the_command_line_reads_a_dataset(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def infer(recording: mne.io.BaseRaw, *_: object, **__: object) -> SimpleNamespace:
+    def infer(recording: Observation, *_: object, **__: object) -> SimpleNamespace:
         seen["recording"] = recording
-        return SimpleNamespace(observation=SimpleNamespace(source="sub-02_eeg.vhdr"))
+        return SimpleNamespace(observation=recording)
 
     def write(result: object, folder: Path, title: str) -> None:
         seen["title"] = title
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
 
     # Stand-ins, because the rooms themselves take long to import.
     monkeypatch.setitem(sys.modules, "nmm_infer.workflow", SimpleNamespace(infer=infer))
@@ -449,9 +456,9 @@ def test_the_command_line_reads_a_dataset(
     with pytest.raises(SystemExit) as exit_:
         cli.app()
     assert exit_.value.code == 0
-    data = raws["02_task-visual_run-02"].get_data()
-    np.testing.assert_allclose(seen["recording"].get_data(), data, atol=1e-10)
-    assert seen["title"] == "sub-02_eeg.vhdr"
+    expected = observe(raws["02_task-visual_run-02"], SpontaneousProtocol())
+    np.testing.assert_allclose(seen["recording"].data, expected.data, atol=1e-10)
+    assert seen["title"].startswith("sub-02_task-visual_run-02")
 
 
 def test_the_command_line_asks_which(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nmm_infer.errors import InputError
 from nmm_infer.observation.recording._guard import DESCRIPTION, guarded
-from nmm_infer.observation.recording.lengths import check_length
+from nmm_infer.observation.recording.lengths import check_length, check_tags
 
 if TYPE_CHECKING:
     from mne_bids import BIDSPath
@@ -108,6 +108,8 @@ def read_bids(
     path = _choose(root, found, wanted)
     with guarded(path.fpath):
         check_length(path.fpath)
+        if path.extension == ".fif":
+            check_tags(path.fpath)
         # MNE-BIDS lets MaxShield data pass, which are distorted before Maxwell filtering.
         extra = {"allow_maxshield": False} if path.extension == ".fif" else None
         raw = mne_bids.read_raw_bids(path, extra, verbose="warning")

@@ -24,7 +24,7 @@ from nmm_infer.anatomy.sensors import (
     reference,
 )
 from nmm_infer.errors import InputError
-from nmm_infer.observation.recording.kinds import Recording
+from nmm_infer.observation.recording.kinds import Recording, places
 from nmm_infer.observation.recording.montages import suggest_montage
 
 __all__ = ["MIN_CHANNELS", "Candidates", "Chosen", "choose_channels", "find_candidates"]
@@ -192,11 +192,9 @@ def choose_channels(
     bad = [name for names in reasons.values() for name in names]
     good = [name for name in left if name not in bad]
     montage = None
-    if candidates.kinds == ("eeg",) and left and not candidates.bipolar:
-        wanted = left if mending else good
-        kept = mne.pick_info(
-            recording.info, mne.pick_channels(recording.ch_names, wanted, ordered=True)
-        )
+    wanted = left if mending else good
+    if candidates.kinds == ("eeg",) and wanted and not candidates.bipolar:
+        kept = mne.pick_info(recording.info, places(recording, wanted), copy=True, verbose="error")
         montage, unplaced, said, _ = place_electrodes(kept, by_name=by_name)
         notes.add(*said)
         notes.say(unplaced, "Left out", "no position in the file, and no name of the 10-05 system")
@@ -209,7 +207,7 @@ def choose_channels(
             f"only {len(good)} usable {kind} channel(s) remain, at least {MIN_CHANNELS} are "
             "needed. " + " ".join(notes.said)
         )
-    result = recording.copy().pick(left if mending else good)
+    result = recording.copy().pick(places(recording, left if mending else good))
     kept_projs = _own(result.info["projs"], result.ch_names)
     _strip(result, bad if mending else [])
     electrodes = None
@@ -275,7 +273,9 @@ def _bad_channels(
     if not left:
         return reasons, None
     types = dict(zip(data.ch_names, data.get_channel_types(), strict=True))
-    values = dict(zip(left, np.moveaxis(data.get_data(picks=left), -2, 0), strict=True))
+    values = dict(
+        zip(left, np.moveaxis(data.get_data(picks=places(data, left)), -2, 0), strict=True)
+    )
     zero = [name for name in left if not values[name].any()]
     is_reference = len(zero) == 1 and types[zero[0]] == "eeg" and _is_reference(values, zero[0])
     reasons["it is flat"] = [
@@ -325,9 +325,9 @@ def _strip(recording: Recording, bad: list[str]) -> None:
 def _place_between(info: mne.Info, electrodes: SensorOperator) -> None:
     """Put bipolar channels half way between their electrodes: where drawings show them."""
     apart = mne.create_info(list(electrodes.inputs), 100.0, "eeg", verbose="error")
-    places = place_electrodes(apart).montage.get_positions()["ch_pos"]
+    where = place_electrodes(apart).montage.get_positions()["ch_pos"]
     weights = np.abs(electrodes.matrix) / 2
-    middle = weights @ np.array([places[name] for name in electrodes.inputs])
+    middle = weights @ np.array([where[name] for name in electrodes.inputs])
     montage = mne.channels.make_dig_montage(
         dict(zip(electrodes.outputs, middle, strict=True)), coord_frame="head"
     )
@@ -374,12 +374,8 @@ def _filtered_subspace(recording: Recording, kept: mne.Info) -> SensorOperator:
     assumed = mne.make_ad_hoc_cov(kept, verbose="error")
     ranks = mne.compute_rank(assumed, rank="info", info=kept, verbose="error")
     rank = int(ranks.get("meg", len(meg)))
-    data = recording.get_data(picks=names) if not isinstance(recording, mne.Evoked) else None
-    if data is None:
-        rows = [recording.ch_names.index(name) for name in names]
-        data = recording.data[rows]
-    else:
-        data = np.moveaxis(data, -2, 0).reshape(len(names), -1) if data.ndim == 3 else data
+    data = np.asarray(recording.get_data(picks=places(recording, names)))
+    data = np.moveaxis(data, -2, 0).reshape(len(names), -1)
     if rank >= len(meg) or data.shape[1] < _SAMPLES * rank or len(meg) < len(names):
         return identity(names)
     return principal_subspace(kept, data, rank, "Maxwell-filtered")
@@ -391,7 +387,7 @@ def _with_references(recorded: mne.Info, used: mne.Info) -> mne.Info:
     if not others or not len(mne.pick_types(used, meg=True)):
         return used.copy()
     names = [*used["ch_names"], *others]
-    picks = mne.pick_channels(recorded["ch_names"], names, ordered=False)
+    picks = [k for k, name in enumerate(recorded["ch_names"]) if name in names]
     return mne.pick_info(recorded, picks, copy=True, verbose="error")
 
 

@@ -23,6 +23,7 @@ Names: TypeAlias = str | Sequence[str]
 _BRAINVISION = ("Stimulus/", "Response/", "Comment/", "New Segment/")
 _MARKER = re.compile(r"^([A-Za-z]*)\s*(\d+)$")  # "S  2" of BrainVision
 _LOW_BITS = 0xFFFF  # BioSemi's Status channel tells its own state above these
+_LISTED = 100  # kinds of events in a message
 _SAME = 0.002  # s: events that are nearer are one moment, marked twice
 
 
@@ -156,7 +157,12 @@ def choose_names(names: Names, counts: dict[str, int], where: str) -> list[str]:
 
 
 def _missing(name: str, counts: dict[str, int], where: str) -> str:
-    listed = ", ".join(f"{one} ({count})" for one, count in counts.items()) or "none at all"
+    shown = list(counts.items())
+    if len(shown) > _LISTED:  # a channel that holds no triggers has thousands of values
+        shown = sorted(shown, key=lambda item: -item[1])[:_LISTED]
+    listed = ", ".join(f"{one} ({count})" for one, count in shown) or "none at all"
+    if len(counts) > _LISTED:
+        listed += f" and {len(counts) - _LISTED} more"
     lower = {one.lower(): one for one in counts}
     lower |= {one.lower().split("/", 1)[-1].strip(): one for one in counts if "/" in one}
     near = difflib.get_close_matches(name.lower().strip(), lower, n=1, cutoff=0.5)
@@ -212,7 +218,10 @@ def _annotated(raw: mne.io.BaseRaw) -> dict[str, NDArray[np.int64]]:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        events, event_id = mne.events_from_annotations(raw, verbose="error")
+        try:
+            events, event_id = mne.events_from_annotations(raw, verbose="error")
+        except ValueError:  # all of them mark bad spans, or lie outside
+            return {}
     codes = {name: code for name, code in event_id.items() if name != "boundary"}
     return {name: events[events[:, 2] == code, 0] for name, code in codes.items()}
 

@@ -15,7 +15,7 @@ from nmm_infer.observation.recording.bids import read_bids
 from nmm_infer.observation.recording.eeglab import read_eeglab
 from nmm_infer.observation.recording.events import Names, as_names, choose_names
 from nmm_infer.observation.recording.kinds import Recording, loaded
-from nmm_infer.observation.recording.lengths import check_length
+from nmm_infer.observation.recording.lengths import check_length, check_tags
 from nmm_infer.observation.recording.units import in_si
 
 __all__ = ["read_recording"]
@@ -109,8 +109,10 @@ def read_recording(
 def _read_file(path: Path, events: Names | None) -> Recording:
     suffix = _suffix(path)
     with guarded(path):
-        check_length(path)
+        if suffix != ".fif":
+            check_length(path)
         if suffix == ".fif":
+            check_tags(path)
             recording = _read_fif(path, events)
         elif suffix == ".set":
             recording = read_eeglab(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -9,7 +10,7 @@ import mne
 
 from nmm_infer.errors import InputError
 
-__all__ = ["Recording", "check_recording", "choose_kinds", "loaded", "source_name"]
+__all__ = ["Recording", "check_recording", "choose_kinds", "loaded", "places", "source_name"]
 
 Recording: TypeAlias = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
 _R = TypeVar("_R", mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)
@@ -72,6 +73,12 @@ def loaded(recording: _R) -> _R:
         with mne.utils.use_log_level("ERROR"):
             recording.load_data()
     return recording
+
+
+def places(recording: Recording, names: Iterable[str]) -> list[int]:
+    """Positions of channels; MNE takes some names ("eeg", "all") for types or strips them."""
+    known = {name: k for k, name in enumerate(recording.ch_names)}
+    return [known[name] for name in names]
 
 
 def source_name(recording: Recording) -> str:

@@ -1,13 +1,18 @@
-"""Files that are shorter than they say: MNE reads some of them without a word."""
+"""Files that are shorter than they say, or point nowhere: MNE reads some of them, or for ever."""
 
 from __future__ import annotations
 
+import gzip
 import re
+import struct
 from pathlib import Path
 
 from nmm_infer.errors import InputError
 
-__all__ = ["check_length"]
+__all__ = ["check_length", "check_tags"]
+
+_TAG = struct.Struct(">iIii")  # kind, type, bytes of data, place of the next tag
+_LAST = -1
 
 
 def check_length(path: Path) -> None:
@@ -56,3 +61,49 @@ def _check_brainvision_length(path: Path) -> None:
             f"{path}: cut off, {data.name} has {samples} samples where header and markers announce "
             f"at least {max(expected, samples + 1)}; copy the files again"
         )
+
+
+def check_tags(path: Path) -> None:
+    """Refuse a .fif file whose chain of tags does not lead to its end.
+
+    A file is a chain of tags, each of which says how long it is, or where the next one begins
+    (Hamalainen, the FIFF specification of MNE). In a damaged one the chain may turn back on itself,
+    and a reader follows it for ever.
+
+    Parameters
+    ----------
+    path : Path
+        The file, compressed or not.
+
+    Raises
+    ------
+    InputError
+        If a tag has no size, points back, or beyond the end.
+    """
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    size = None if opened is gzip.open else path.stat().st_size
+    with opened(path, "rb") as file:
+        place = 0
+        while True:
+            file.seek(place)
+            header = file.read(_TAG.size)
+            if not header:
+                return
+            if len(header) < _TAG.size:
+                raise _damaged(path, place, "is cut off")
+            _, _, length, following = _TAG.unpack(header)
+            if following == _LAST:
+                return
+            end = place + _TAG.size + length if following == 0 else following
+            if length < 0 or end <= place:
+                raise _damaged(path, place, "points back")
+            if size is not None and end > size:
+                raise _damaged(path, place, "points beyond the end")
+            place = end
+
+
+def _damaged(path: Path, place: int, why: str) -> InputError:
+    return InputError(
+        f"{path}: cannot be read, it is cut off or damaged (the tag at byte {place} {why}); copy "
+        "the file again"
+    )

@@ -21,7 +21,7 @@ from nmm_infer.observation.recording.gaps import (
     mark_boundaries,
     mend_gaps,
 )
-from nmm_infer.observation.recording.kinds import Recording, loaded
+from nmm_infer.observation.recording.kinds import Recording, loaded, places
 from nmm_infer.observation.recording.units import check_amplitude
 
 __all__ = ["Signals", "condition"]
@@ -104,7 +104,7 @@ def condition(
 def _raw(
     recording: mne.io.BaseRaw, protocol: Protocol, candidates: Candidates, events: Events | None
 ) -> Signals:
-    raw = loaded(recording.copy()).pick(list(candidates.names))
+    raw = loaded(recording.copy()).pick(places(recording, candidates.names))
     _forget_application(raw)
     cuts = mark_boundaries(raw)
     gaps = mend_gaps(raw, list(candidates.names))
@@ -145,7 +145,7 @@ def _epochs(
             notes.append(f"Events taken: {taken}.")
     if not len(epochs):
         raise InputError(f"there are no epochs of {' and '.join(map(repr, names))} left")
-    epochs = epochs.pick(list(candidates.names))
+    epochs = epochs.pick(places(epochs, candidates.names))
     values = np.asarray(epochs.get_data(), dtype=float)
     missing = ~np.isfinite(values).all(axis=-1)
     lost = [n for n, m in zip(epochs.ch_names, missing.mean(axis=0), strict=True) if m > MOST]
@@ -177,7 +177,7 @@ def _average(
             f"the average is of {comment!r}, not of {' or '.join(map(repr, names))}: leave events "
             "out, or give another average"
         )
-    average = recording.copy().pick(list(candidates.names))
+    average = recording.copy().pick(places(recording, candidates.names))
     values = np.asarray(average.data, dtype=float)
     missing = ~np.isfinite(values).all(axis=-1)
     lost = [name for name, bad in zip(average.ch_names, missing, strict=True) if bad]
