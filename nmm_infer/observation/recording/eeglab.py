@@ -10,6 +10,7 @@ import numpy as np
 from pymatreader import read_mat
 
 from nmm_infer.observation.recording.kinds import loaded
+from nmm_infer.observation.recording.matlab import check_matlab
 
 __all__ = ["read_eeglab"]
 
@@ -30,6 +31,7 @@ def read_eeglab(path: Path) -> mne.io.BaseRaw | mne.BaseEpochs:
     mne.io.Raw or mne.Epochs
         Loaded.
     """
+    check_matlab(path)
     try:
         return mne.io.read_raw_eeglab(path, preload=True, verbose="error")
     except TypeError as error:
