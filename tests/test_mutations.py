@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from recording_files import write_cnt, write_gdf, write_set
 from test_recordings import NAMES, _epochs, _raw
 
 from nmm_infer import cli, workflow
@@ -277,6 +278,11 @@ FORMATS = {
     "averages.fif": lambda path: _epochs(_raw(12.0)).average().save(path, verbose="error"),
     "rec.set": lambda path: mne.export.export_raw(path, _raw(12.0), verbose="error"),
     "cut.set": lambda path: _epochs(_raw(12.0)).export(path, verbose="error"),
+    "rec5.set": lambda path: write_set(path, _raw(12.0), "5"),
+    "rec73.set": lambda path: write_set(path, _raw(12.0), "7.3"),
+    "rec.gdf": lambda path: write_gdf(path, _raw(12.0)),
+    "rec.cnt": lambda path: write_cnt(path, _raw(12.0)),
+    "rec.bdf": lambda path: mne.export.export_raw(path, _raw(12.0), verbose="error"),
     "rec.edf": lambda path: mne.export.export_raw(path, _raw(12.0), verbose="error"),
     "rec.vhdr": lambda path: mne.export.export_raw(path, _raw(12.0), verbose="error"),
     "rec.vmrk": lambda path: mne.export.export_raw(
