@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from nmm_infer import _random
+from nmm_infer.anatomy._checks import is_position
 from nmm_infer.anatomy._layers import template_layers
 from nmm_infer.anatomy._package_data import mne_fsaverage_file
 from nmm_infer.anatomy._template_places import template_fiducials
@@ -209,6 +210,16 @@ def _place_helmet(info: mne.Info, settings: HeadSettings) -> str:
     skin = _Skin(settings.warp(template, template))
     picks = mne.pick_types(info, meg=True, exclude=[])
     sensors = np.array([info["chs"][k]["loc"][:3] for k in picks])
+    lost = [
+        info["ch_names"][k]
+        for k, place in zip(picks, sensors, strict=True)
+        if not is_position(place)
+    ]
+    if lost:
+        raise InputError(
+            f"{len(lost)} of {len(picks)} MEG sensors have no position ({', '.join(lost[:4])}): "
+            "mark them bad, or read the recording from the file that the device wrote."
+        )
     recorded = info["dev_head_t"]
     if recorded is not None and not np.allclose(recorded["trans"], np.eye(4)):
         if not np.isfinite(recorded["trans"]).all():

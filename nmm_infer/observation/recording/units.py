@@ -54,6 +54,7 @@ _AGAIN = {
     "M": " (divided by 1,000,000 once too often)",
     "G": " (divided by 1e9 once too often)",
 }
+_FARTHEST = 17.0  # powers of ten: no unit is farther from another
 _ENOUGH = 20_000  # samples that tell an amplitude
 
 
@@ -168,7 +169,8 @@ def check_amplitude(
         centred = signals - np.nanmedian(signals, axis=1, keepdims=True)
         # Bursts of artefacts do not make a recording too large, nor pauses one too small.
         middling = 1.4826 * np.nanmedian(np.abs(centred), axis=1)
-        overall = np.sqrt(np.nanmean(centred**2, axis=1))
+        with np.errstate(over="ignore"):
+            overall = np.sqrt(np.nanmean(centred**2, axis=1))
         alive = overall > 0
         if not alive.any():
             continue  # flat, which is another fault
@@ -181,22 +183,27 @@ def check_amplitude(
 
 
 def _unlikely(kind: str, size: float, limits: _Range, recording: Recording) -> str:
+    large = size > limits.most
+    said = (
+        f"the middle one of the {_NAMES[kind]} channels has a standard deviation of {size:.2g} "
+        f"{_WHAT[kind]} after the filter, too {'large' if large else 'small'} for "
+        f"{'EEG' if kind == 'eeg' else 'MEG'}"
+    )
     usual = np.sqrt(limits.least * limits.most)
-    power = int(3 * np.round(np.log10(usual / size) / 3)) or (3 if size < limits.least else -3)
+    ratio = np.log10(usual / size) if np.isfinite(size) and size > 0 else np.inf
+    if not abs(ratio) < _FARTHEST:
+        return f"{said} in any unit: check the numbers in the file"
+    power = int(3 * np.round(ratio / 3)) or (-3 if large else 3)
     taken = next(iter(_taken(recording).values()), 1.0) if kind == "eeg" else 1.0
     factor = 10.0**power * taken * (0.01 if kind == "grad" else 1.0)
     letter = "V" if kind == "eeg" else "T"
     prefix = min(_PREFIXES, key=lambda p: abs(np.log10(_PREFIXES[p] / factor)))
     unit = f"{prefix}{letter}{'/cm' if kind == 'grad' else ''}"
-    large = size > limits.most
-    how = "large" if large else "small"
     times = f"{10.0 ** abs(power):g}".replace("e+0", "e")
     return (
-        f"the middle one of the {_NAMES[kind]} channels has a standard deviation of {size:.2g} "
-        f"{_WHAT[kind]} after the filter, too {how} for {'EEG' if kind == 'eeg' else 'MEG'} by a "
-        f"factor of about {times}: the numbers look like {unit}"
-        f"{_AGAIN.get(prefix, '')}, not "
-        f"{_as_taken(taken, letter)}; if so, say it by --unit {unit} (unit={unit!r} in Python)"
+        f"{said} by a factor of about {times}: the numbers look like {unit}"
+        f"{_AGAIN.get(prefix, '')}, not {_as_taken(taken, letter)}; if so, say it by --unit {unit} "
+        f"(unit={unit!r} in Python)"
     )
 
 
