@@ -493,6 +493,19 @@ def test_a_step_at_a_boundary_does_not_reach_beyond_it() -> None:
     assert _seen(step).n_averages == 35
 
 
+def test_epochs_that_were_not_read_yet() -> None:
+    raw = _raw()
+    events, event_id = mne.events_from_annotations(raw, verbose="error")
+    lazy = mne.Epochs(raw, events, event_id, -0.6, 0.6, baseline=None, verbose="error")
+    np.testing.assert_array_equal(_seen(lazy).data, _seen(_epochs(raw)).data)
+    delayed = mne.Epochs(
+        raw.set_eeg_reference("average", projection=True, verbose="error"), events, event_id,
+        -0.6, 0.6, baseline=None, proj="delayed", verbose="error",
+    )  # fmt: skip
+    np.testing.assert_allclose(_seen(delayed).data, _seen(_epochs(_raw())).data, atol=1e-18)
+    assert not lazy.preload  # nor is anything else of them changed
+
+
 def test_one_epoch_of_nan_costs_one_epoch() -> None:
     epochs = _epochs(_raw())
     epochs._data[3] = np.nan

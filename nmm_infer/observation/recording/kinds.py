@@ -19,20 +19,18 @@ _HEADERS = {".fdt": ".set", ".eeg": ".vhdr"}  # MNE names the data beside the he
 
 
 def check_recording(recording: object) -> None:
-    """Refuse what is not a recording, and epochs of which none is left.
+    """Refuse what is not a recording.
 
     Raises
     ------
     InputError
-        If it is of another class, or empty.
+        If it is of another class.
     """
     if not isinstance(recording, mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked):
         raise InputError(
             f"the recording is of type {type(recording).__name__}: give a Raw, Epochs or Evoked "
             "of MNE, from a file by read_recording, or from an array by recording_from_array"
         )
-    if isinstance(recording, mne.BaseEpochs) and not len(recording):
-        raise InputError("there are no epochs left: none was cut, or all were rejected")
 
 
 def choose_kinds(recording: Recording, sensors: Literal["auto", "eeg", "meg"]) -> tuple[str, ...]:

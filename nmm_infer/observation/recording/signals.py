@@ -132,6 +132,8 @@ def _epochs(
     recording: mne.BaseEpochs, protocol: Protocol, candidates: Candidates, names: tuple[str, ...]
 ) -> Signals:
     epochs = loaded(recording.copy())
+    if not len(epochs):
+        raise InputError("there are no epochs left: none was cut, or all were rejected")
     notes: list[str] = []
     if names:
         counts = {
