@@ -196,19 +196,28 @@ def test_derivations() -> None:
     assert read_derivations(["A1", "B2", "E12"]).referential == ("A1", "B2", "E12")
 
 
-@pytest.mark.parametrize("made", ["rereferenced", "added", "named"])
+@pytest.mark.parametrize("made", ["rereferenced", "added", "named", "unsaid"])
 def test_the_reference_itself_is_a_channel(made: str) -> None:
     raw = _raw()
     if made == "rereferenced":
         raw.set_eeg_reference(["Cz"], verbose="error")
-    elif made == "added":
-        raw = mne.add_reference_channels(_raw(names=NAMES[:-2]), "Cz", copy=True)
+    elif made in ("added", "unsaid"):
+        raw.set_eeg_reference(["Cz"], verbose="error")
+        data = np.delete(raw.get_data(), NAMES.index("Cz"), axis=0)
+        names = [name for name in NAMES if name != "Cz"]
+        plain = mne.io.RawArray(data, mne.create_info(names, SFREQ, "eeg"), verbose="error")
+        plain.set_annotations(raw.annotations, verbose="error")
+        raw = mne.add_reference_channels(plain, "Cz", copy=True)
+        if made == "unsaid":
+            with raw.info._unlock():
+                raw.info["custom_ref_applied"] = FIFF.FIFFV_MNE_CUSTOM_REF_OFF
     else:
         raw._data[NAMES.index("Cz")] = 0.0
         raw.rename_channels(lambda name: f"{name}-Cz")
     seen = _seen(raw)
     assert any(name.startswith("Cz") for name in seen.info.ch_names)
     assert any("taken for the reference" in note for note in seen.notes)
+    assert bool(seen.warnings) == (made == "unsaid")  # where nothing in the file tells it
     if made == "rereferenced":  # then the average reference undoes it
         np.testing.assert_allclose(seen.data, _seen(_raw()).data, atol=1e-15)
 
@@ -218,9 +227,49 @@ def test_dead_channels_are_no_reference() -> None:
     two._data[[3, 5]] = 0.0
     assert not {"F4", "C4"} & set(_seen(two).info.ch_names)
     averaged = _raw().set_eeg_reference("average", verbose="error")
-    averaged._data[3] = 0.0
-    seen = _seen(averaged)
-    assert "F4" not in seen.info.ch_names and any("flat" in note for note in seen.notes)
+    for raw in (averaged, _raw(), _renamed(lambda n: f"{n}-M2"), _renamed(lambda n: f"{n}-LE")):
+        raw._data[3] = 0.0
+        seen = _seen(raw)
+        assert not any(name.startswith("F4") for name in seen.info.ch_names)
+        assert any("flat" in note for note in seen.notes)
+    outer = _raw()  # all share the signal of an ear, and are the larger the nearer they are to Fp1
+    outer._data *= np.linspace(3.0, 1.0, len(NAMES))[:, None]
+    outer._data -= 9e-6 * np.random.default_rng(3).standard_normal(outer.n_times)
+    outer._data[0] = 0.0
+    outer.set_montage("colin27_1005", verbose="error")
+    assert "Fp1" not in _seen(outer).info.ch_names
+
+
+@pytest.mark.parametrize("size", [5e-3, 1.0])
+@pytest.mark.parametrize("bads", ["drop", "interpolate"])
+def test_a_broken_channel_does_not_spoil_the_others(
+    size: float, bads: Literal["drop", "interpolate"]
+) -> None:
+    """It is judged before the average reference carries it into all of them."""
+    protocol = EvokedProtocol(bads=bads)
+    raw = _raw()
+    raw._data[3] += size * np.random.default_rng(1).standard_normal(raw.n_times)
+    epochs = _epochs(raw)
+    for recording in (raw, epochs, epochs.average()):
+        seen = observe(recording, protocol, events="stim")
+        assert seen.n_averages == 36
+        assert np.abs(seen.data).max() < 3e-5
+        assert seen.operator is not None and "F4" not in seen.operator.inputs
+        assert any("F4: in " in note and "beyond the limit" in note for note in seen.notes)
+    marked = _raw()
+    marked.info["bads"] = ["F4"]
+    np.testing.assert_allclose(
+        observe(raw, protocol, events="stim").data, observe(marked, protocol, events="stim").data
+    )
+    ongoing = observe(raw, SpontaneousProtocol())
+    assert "F4" not in ongoing.info.ch_names
+
+
+def test_bipolar_names_that_contradict_the_data() -> None:
+    assert _seen(_chain(False)).warnings == ()
+    raw = _chain(False)
+    raw._data[:] = np.random.default_rng(0).standard_normal(raw._data.shape) * 1e-5
+    assert any("contradict each other" in warning for warning in _seen(raw).warnings)
 
 
 # Events
@@ -353,7 +402,7 @@ def test_amplitudes_of_meg(meg: tuple[mne.Info, Head]) -> None:
     info, _ = meg
     data = 2e-13 * np.random.default_rng(0).standard_normal((len(info.ch_names), 6000))
     raw = mne.io.RawArray(1e15 * data, info, verbose="error")
-    with pytest.raises(InputError, match=r"magnetometers.*too large for MEG.*look like fT"):
+    with pytest.raises(InputError, match=r"magnetometer channels.*too large for MEG.*look like fT"):
         observe(raw, SpontaneousProtocol())
     seen = observe(raw, SpontaneousProtocol(), unit="fT")
     plain = mne.io.RawArray(data, info, verbose="error")
@@ -596,7 +645,8 @@ def test_a_montage_by_name() -> None:
 def test_names_that_mean_another_place_yield_to_a_montage() -> None:
     """C3 and the like of a BioSemi cap are far from those of the 10-05 system."""
     names = mne.channels.make_standard_montage("biosemi128").ch_names
-    known = {name.lower() for name in mne.channels.make_standard_montage("standard_1005").ch_names}
+    table = mne.channels.make_standard_montage("colin27_1005").ch_names
+    known = {name.lower() for name in table}
     twins = tuple(name for name in names if name.lower() in known)
     assert len(twins) >= 8
     seen = _seen(_raw(names=twins), montage="biosemi128")

@@ -13,6 +13,7 @@ COMMON = "common"
 _PREFIX = re.compile(r"^(?:EEG|POL)[\s_:\-]*", re.IGNORECASE)
 _REPEATED = re.compile(r"-\d+$")  # MNE numbers channels that have one name
 _PARTS = re.compile(r"\s*(?:--?|–|—|/|:|>|_)\s*|\s+")  # noqa: RUF001 - some systems write dashes
+_LINKED = re.compile(r"^(.+?)[\s_:/\-]+\(?[AM]1\s*[+]\s*[AM]2\)?(?:/2)?$", re.IGNORECASE)
 # What clinical systems call a common reference that is not one electrode.
 _COMMON = re.compile(
     r"^(?:REF\d*|AR|AVG|AVE|AV|CAR|LER|A1A2|M1M2|\(?[AM]1\+[AM]2\)?(?:/2)?)$", re.IGNORECASE
@@ -112,6 +113,9 @@ def electrode_pair(channel: str, lookup: Mapping[str, str]) -> tuple[str, str] |
 def _split(channel: str) -> list[str]:
     """Take a name apart into one electrode, or two."""
     plain = _PREFIX.sub("", channel.strip())
+    linked = _LINKED.match(plain)
+    if linked:
+        return [linked[1], "A1A2"]
     for name in (plain, _REPEATED.sub("", plain)):
         parts = [part for part in _PARTS.split(name) if part]
         if len(parts) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ __all__ = [
     "bipolar_names",
     "differences",
     "mark_bipolar",
+    "named_references",
     "place_of",
     "read_derivations",
 ]
+
+
+_SOME_REFERENCE = re.compile(r"\bREF\d*\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,29 @@ def mark_bipolar(info: mne.Info, channels: Sequence[str]) -> None:
 def place_of(channel: str) -> str | None:
     """Return the place of the 10-05 system that a channel's name stands for, if it does."""
     return standard_name(channel, _places())
+
+
+def named_references(channels: Sequence[str]) -> set[str] | None:
+    """Return the places of the references that referential channels name.
+
+    Parameters
+    ----------
+    channels : sequence of str
+        Names of EEG channels.
+
+    Returns
+    -------
+    set of str or None
+        Places of the 10-05 system; empty where the names tell a reference that is not one
+        electrode ("-LE", linked ears); None where they tell none, or only that there is one
+        ("-REF").
+    """
+    seconds = {second_name(name, _places()) for name in channels} - {None}
+    vague = all(_SOME_REFERENCE.search(name) for name in channels)
+    if not seconds or (seconds == {COMMON} and vague):
+        return None
+    pairs = [electrode_pair(f"Fpz-{second}", _places()) for second in seconds if second != COMMON]
+    return {pair[1] for pair in pairs if pair is not None}
 
 
 def bipolar_names(info: mne.Info) -> list[str]:

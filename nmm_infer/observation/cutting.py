@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nmm_infer.errors import InputError
 from nmm_infer.observation.protocol import EvokedProtocol, Protocol
 from nmm_infer.observation.recording.channels import Candidates, Chosen, choose_channels
+from nmm_infer.observation.recording.kinds import Recording
 from nmm_infer.observation.recording.rejection import Rejection, costly_channels
 from nmm_infer.observation.recording.signals import Signals
 
@@ -74,16 +75,40 @@ def cut_windows(
     InputError
         If none is usable; the message names the channels that cost them, if they are few.
     """
-    windows = _cut(signals, protocol, _choose(signals, protocol, candidates, {}, by_name))
-    costly = costly_channels(windows.rejection)
-    if costly:
-        why = (
-            f"in more than a third of the {_noun(protocol)} it alone is beyond the limit "
-            f"({limits(protocol, candidates.kinds)}) or not recorded"
-        )
-        used = _choose(signals, protocol, candidates, {why: costly}, by_name)
+    average = isinstance(signals.recording, mne.Evoked)
+    limit = limits(protocol, candidates.kinds)
+    where = f"in more than a third of the {_noun(protocol)} it alone"
+    why = f"{where} is beyond the limit ({limit}) or not recorded"
+    if average:
+        why = f"in the average it is beyond the limit ({limit})"
+    # Before any map of the sensors, which would carry a broken channel into the others.
+    costly = costly_channels(_first_look(signals, protocol, candidates))
+    used = _choose(signals, protocol, candidates, {why: costly}, by_name)
+    windows = _cut(signals, protocol, used)
+    more = [name for name in costly_channels(windows.rejection) if name not in costly]
+    if more:
+        used = _choose(signals, protocol, candidates, {why: [*costly, *more]}, by_name)
         windows = _cut(signals, protocol, used)
     return _judged(windows, signals, protocol)
+
+
+def _first_look(signals: Signals, protocol: Protocol, candidates: Candidates) -> Rejection:
+    """Find where single channels are beyond the limit, as recorded.
+
+    Referential EEG is referenced to the median of its channels, which a few broken ones do not
+    move.
+    """
+    recording = signals.recording
+    gone = set(recording.info["bads"]).union(*signals.unfit.values())
+    names = [name for name in candidates.names if name not in gone]
+    rows = [recording.ch_names.index(name) for name in names]
+    types = [recording.get_channel_types()[row] for row in rows]
+    cut = _all_windows(signals, protocol)
+    values, missing = cut.values[:, rows], cut.missing[:, rows]
+    if candidates.kinds == ("eeg",) and not candidates.bipolar and len(rows):
+        values = values - np.median(values, axis=1, keepdims=True)
+    large = ~quiet(values[..., cut.inside], types, protocol)
+    return Rejection(large & ~missing, missing, tuple(names), cut.spans)
 
 
 def limits(protocol: Protocol, kinds: Collection[str]) -> str:
@@ -135,41 +160,56 @@ def _choose(
     )
 
 
-def _cut(signals: Signals, protocol: Protocol, used: Chosen) -> Windows:
-    recording = used.recording
-    channels, types = tuple(recording.ch_names), recording.get_channel_types()
-    sfreq = float(recording.info["sfreq"])
-    if isinstance(recording, mne.Evoked):
-        none = np.zeros((1, len(channels)), bool)
-        return Windows(
-            recording.data[np.newaxis], recording.times[0], recording.times[-1], sfreq,
-            Rejection(none, none, channels), used,
-        )  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class _All:
+    """Windows of all channels of a recording."""
+
+    values: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    times: NDArray[np.float64]
+    inside: slice
+    spans: int
+
+
+def _all_windows(signals: Signals, protocol: Protocol, recording: Recording | None = None) -> _All:
+    """Cut windows of the signals, or of what a map has made of them."""
+    recording = signals.recording if recording is None else recording
+    rows = [signals.recording.ch_names.index(name) for name in recording.ch_names]
     evoked = isinstance(protocol, EvokedProtocol)
-    if isinstance(recording, mne.io.BaseRaw):
+    spans = 0
+    if isinstance(recording, mne.Evoked):
+        values, times = recording.data[np.newaxis], recording.times
+        missing = np.zeros((1, len(rows)), bool)
+    elif isinstance(recording, mne.io.BaseRaw):
+        sfreq = recording.info["sfreq"]
         epochs = _epochs(recording, signals, protocol)
-        total = len(epochs.drop_log)
+        values, times = np.asarray(epochs.get_data(), dtype=float), epochs.times
         starts = epochs.events[:, 0] - recording.first_samp + round(epochs.tmin * sfreq)
         assert signals.gaps is not None
-        missing = signals.gaps.touched(list(channels), starts, len(epochs.times))
-        values = np.asarray(epochs.get_data(), dtype=float)
-        inside = slice(None)
-        if evoked:
-            inside = slice(*np.searchsorted(epochs.times, _ends(protocol, sfreq)))
-        large = ~quiet(values[..., inside], types, protocol)
+        missing = signals.gaps.touched(list(recording.ch_names), starts, len(times))
+        spans = len(epochs.drop_log) - len(epochs)
     else:
-        epochs, total = recording, len(recording)
-        values = np.asarray(recording.get_data(), dtype=float)
+        values, times = np.asarray(recording.get_data(), dtype=float), recording.times
         assert signals.missing is not None
-        rows = [signals.recording.ch_names.index(name) for name in channels]
         missing = signals.missing[:, rows]
-        # Epochs that a person has cut are a person's choice.
-        large = np.zeros_like(missing) if evoked else ~quiet(values, types, protocol)
-    spans = total - len(epochs)
-    return Windows(
-        values, float(epochs.times[0]), float(epochs.times[-1]), sfreq,
-        Rejection(large & ~missing, missing, channels, spans), used,
-    )  # fmt: skip
+    inside = slice(None)
+    if evoked:
+        inside = slice(*np.searchsorted(times, _ends(protocol, recording.info["sfreq"])))
+    return _All(values, missing, times, inside, spans)
+
+
+def _cut(signals: Signals, protocol: Protocol, used: Chosen) -> Windows:
+    recording = used.recording
+    cut = _all_windows(signals, protocol, recording)
+    types = recording.get_channel_types()
+    large = ~quiet(cut.values[..., cut.inside], types, protocol)
+    if isinstance(protocol, EvokedProtocol) and not isinstance(recording, mne.io.BaseRaw):
+        large[:] = False  # what a person has cut or averaged is a person's choice
+    # Of interpolated channels nothing is read.
+    missing = cut.missing & np.isin(recording.ch_names, used.operator.inputs)
+    rejection = Rejection(large & ~missing, missing, tuple(recording.ch_names), cut.spans)
+    start, stop = float(cut.times[0]), float(cut.times[-1])
+    return Windows(cut.values, start, stop, float(recording.info["sfreq"]), rejection, used)
 
 
 def _ends(protocol: Protocol, sfreq: float) -> tuple[float, float]:

@@ -132,7 +132,7 @@ def observe(
         name="sensors",
     )
     noise = _noise(steps, info, protocol, noise_cov, used)
-    warned = (*steps.warnings, *_of_little_noise(noise))
+    warned = (*used.warnings, *steps.warnings, *_of_little_noise(noise))
     for warning in warned:
         logger.warning(warning)
     return Observation(

@@ -11,7 +11,6 @@ from typing import Literal
 
 import mne
 import numpy as np
-from numpy.typing import NDArray
 
 from nmm_infer.anatomy import SensorOperator, place_electrodes
 from nmm_infer.anatomy.derivations import differences, mark_bipolar, read_derivations
@@ -26,6 +25,7 @@ from nmm_infer.anatomy.sensors import (
 from nmm_infer.errors import InputError
 from nmm_infer.observation.recording.kinds import Recording, places
 from nmm_infer.observation.recording.montages import suggest_montage
+from nmm_infer.observation.recording.references import find_reference
 
 __all__ = ["MIN_CHANNELS", "Candidates", "Chosen", "choose_channels", "find_candidates"]
 
@@ -38,7 +38,7 @@ _NOT_EEG = re.compile(
 )
 #: Peak-to-peak values below which a channel is flat: V, T, T/m.
 _FLAT = {"eeg": 1e-10, "mag": 1e-17, "grad": 1e-16}
-_SHARED = 3.0  # times the middle channel: a sum in which one signal is many times
+_INCONSISTENT = 0.1  # of the amplitude of bipolar channels whose loops do not close
 _SAMPLES = 2  # times the rank: samples that show a subspace
 
 
@@ -84,6 +84,8 @@ class Chosen:
         Of bipolar channels: the map from electrodes to them.
     notes : tuple of str
         One sentence for each thing that was left out, interpolated or assumed.
+    warnings : tuple of str
+        What was assumed that may well be wrong.
     """
 
     recording: Recording
@@ -92,6 +94,7 @@ class Chosen:
     operator: SensorOperator
     electrodes: SensorOperator | None
     notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
 
 def find_candidates(recording: Recording, kinds: tuple[str, ...]) -> Candidates:
@@ -179,16 +182,21 @@ def choose_channels(
     InputError
         If fewer than :data:`MIN_CHANNELS` good channels remain.
     """
-    notes = _Notes(candidates.notes)
+    notes, warned = _Notes(candidates.notes), list[str]()
     left = list(candidates.names)
     mending = bads == "interpolate" and not candidates.bipolar
     done = "Interpolated" if mending else "Left out"
-    reasons, zero = _bad_channels(recording, left, unfit or {})
+    reasons, references = _bad_channels(recording, left, unfit or {})
     for reason, names in reasons.items():
         level = logging.INFO if "marked" in reason else logging.WARNING
         notes.say(names, done, reason, level)
-    if zero is not None:
-        notes.add(f"{zero} is zero throughout: it is taken for the reference of the recording.")
+    for name, known in references.items():
+        notes.add(f"{name} is zero throughout: it is taken for the reference of the recording.")
+        if not known:
+            warned.append(
+                f"{name} is zero throughout and is taken for the reference of the recording, which "
+                "nothing in the file tells: if it is a dead channel, mark it bad."
+            )
     bad = [name for names in reasons.values() for name in names]
     good = [name for name in left if name not in bad]
     montage = None
@@ -224,8 +232,13 @@ def choose_channels(
     rank, n = operator.rank, len(operator.outputs)
     if rank < n - (candidates.kinds == ("eeg",) and to != "none" and not candidates.bipolar):
         notes.add(f"The data of {n} channels have rank {rank}.")
+    if electrodes is not None and (left_over := _residue(result, operator)) > _INCONSISTENT:
+        warned.append(
+            f"Bipolar channels contradict each other: {left_over:.0%} of their amplitude cannot "
+            "come from the electrodes that their names say. Check the names."
+        )
     _apply(result, operator)
-    return Chosen(result, placed, projs, operator, electrodes, notes.said)
+    return Chosen(result, placed, projs, operator, electrodes, notes.said, tuple(warned))
 
 
 class _Notes:
@@ -261,8 +274,8 @@ def _how_to_place(unplaced: list[str]) -> str:
 
 def _bad_channels(
     data: Recording, names: list[str], unfit: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, list[str]], str | None]:
-    """Channels not to use, by reason; and the one that is the reference of the others."""
+) -> tuple[dict[str, list[str]], dict[str, bool]]:
+    """Channels not to use, by reason; and the reference, if there, and whether it is known."""
     marked = [name for name in names if name in data.info["bads"]]
     reasons = {"marked bad in the recording": marked}
     gone = set(marked)
@@ -271,33 +284,19 @@ def _bad_channels(
         gone |= set(reasons[reason])
     left = [name for name in names if name not in gone]
     if not left:
-        return reasons, None
+        return reasons, {}
     types = dict(zip(data.ch_names, data.get_channel_types(), strict=True))
     values = dict(
         zip(left, np.moveaxis(data.get_data(picks=places(data, left)), -2, 0), strict=True)
     )
     zero = [name for name in left if not values[name].any()]
-    is_reference = len(zero) == 1 and types[zero[0]] == "eeg" and _is_reference(values, zero[0])
+    references = find_reference(data.info, values, zero)
     reasons["it is flat"] = [
         name
         for name in left
-        if np.ptp(values[name]) < _FLAT[types[name]] and not (is_reference and name in zero)
+        if np.ptp(values[name]) < _FLAT[types[name]] and name not in references
     ]
-    return reasons, zero[0] if is_reference else None
-
-
-def _is_reference(values: Mapping[str, NDArray[np.float64]], zero: str) -> bool:
-    """Tell whether a channel without any signal can be what the others are referenced to.
-
-    It is in all the others then, and so their sum is many times as large as any of them. Where the
-    sum is not, they are referenced to their average, and the channel is dead.
-    """
-    others = np.array([signal.ravel() for name, signal in values.items() if name != zero])
-    if not len(others):
-        return False
-    sizes = np.sqrt((others**2).mean(axis=1))
-    total = float(np.sqrt((others.sum(axis=0) ** 2).mean()))
-    return bool(sizes.any()) and total > _SHARED * float(np.median(sizes[sizes > 0]))
+    return reasons, references
 
 
 def _own(projs: Sequence[mne.Projection], names: list[str]) -> list[mne.Projection]:
@@ -320,6 +319,14 @@ def _strip(recording: Recording, bad: list[str]) -> None:
             recording.data[row] = 0.0
         else:
             recording._data[..., row, :] = 0.0
+
+
+def _residue(recording: Recording, operator: SensorOperator) -> float:
+    """Share of the amplitude that an operator takes away."""
+    data = np.asarray(recording.get_data(picks=places(recording, operator.inputs)))
+    data = np.moveaxis(data, -2, 0).reshape(len(operator.inputs), -1)
+    size = float(np.linalg.norm(data))
+    return float(np.linalg.norm(data - operator.matrix @ data)) / size if size else 0.0
 
 
 def _place_between(info: mne.Info, electrodes: SensorOperator) -> None:

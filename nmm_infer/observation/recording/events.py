@@ -165,7 +165,7 @@ def _missing(name: str, counts: dict[str, int], where: str) -> str:
         listed += f" and {len(counts) - _LISTED} more"
     lower = {one.lower(): one for one in counts}
     lower |= {one.lower().split("/", 1)[-1].strip(): one for one in counts if "/" in one}
-    near = difflib.get_close_matches(name.lower().strip(), lower, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower().strip(), lower, n=1, cutoff=0.4)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     return f"no event {name!r} {where}; present: {listed}{hint}"
 
@@ -200,10 +200,17 @@ def find_events(raw: mne.io.BaseRaw, names: Names) -> Events:
     samples = np.concatenate(
         [annotated[one] if one in annotated else triggered[one] for one in found]
     )
+    both = [one for one in found if one in annotated and one in triggered]
     moments, repeated = _once(np.sort(samples), max(1.0, _SAME * raw.info["sfreq"]))
     notes = []
     if sorted(found) != sorted(as_names(names)):
         notes.append(f"Events taken: {', '.join(f'{one} ({counts[one]})' for one in found)}.")
+    for one in both:
+        if len(annotated[one]) != len(triggered[one]):
+            notes.append(
+                f"{one!r} is an annotation ({len(annotated[one])}) and a number on a stimulus "
+                f"channel ({len(triggered[one])}): the annotations were taken."
+            )
     if repeated:
         notes.append(
             f"{repeated} of {len(samples)} events mark a moment that another one marks already, "

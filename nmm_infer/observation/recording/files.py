@@ -36,6 +36,8 @@ _BEGINNINGS = (
     (b"MATLAB 5.0", ".set"),
     (b"MATLAB 7.3", ".set"),
 )
+#: Formats that begin in one way only.
+_TOLD = (".fif", ".edf", ".bdf", ".gdf", ".vhdr", ".set")
 #: What else MNE keeps in .fif files.
 _NO_RECORDINGS = {
     "ica": "an independent component analysis",
@@ -132,16 +134,31 @@ def _suffix(path: Path) -> str:
         return path.suffix.lower()
     with path.open("rb") as file:
         beginning = file.read(256)
+    if not beginning:
+        raise InputError(f"{path}: the file is empty")
+    if beginning.startswith(b"\x1f\x8b"):
+        if name.endswith(".fif.gz"):
+            return ".fif"
+        raise InputError(
+            f"{path}: is compressed (gzip): if it holds a .fif recording, rename it to "
+            f"{path.name.split('.')[0]}.fif.gz, else decompress it"
+        )
     for start, suffix in _BEGINNINGS:
         if beginning.removeprefix(b"\xef\xbb\xbf").startswith(start):
+            if suffix == ".fif" and name.endswith(".gz"):
+                raise InputError(f"{path}: is not compressed: rename it to {path.name[:-3]}")
             if suffix != ".fif" and not name.endswith(_NAMES.get(suffix, (suffix,))):
                 raise InputError(
                     f"{path}: holds a {suffix} recording under another name: rename it to "
                     f"{path.stem}{suffix}"
                 )
             return suffix
-    if name.endswith((".fif", ".fif.gz")):
-        return ".fif"
+    for suffix in _TOLD:
+        if name.endswith(_NAMES.get(suffix, (suffix,))) and not beginning.startswith(b"\x89HDF"):
+            raise InputError(
+                f"{path}: is not a {suffix} recording, or its beginning is damaged: copy it again, "
+                "or give the file that the recorder wrote"
+            )
     if not name.endswith(tuple(s.lower() for s in (*TESTED, *OTHERS))):
         raise InputError(f"{path}: unknown format; expected one of {', '.join(TESTED)}")
     return path.suffix.lower()

@@ -74,6 +74,12 @@ def _montage(montage: str | mne.channels.DigMontage) -> mne.channels.DigMontage:
     lower = {name.lower(): name for name in builtin}
     if str(montage).lower() in lower:
         return mne.channels.make_standard_montage(lower[str(montage).lower()])
+    try:  # MNE knows more than it lists: older names
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return mne.channels.make_standard_montage(str(montage))
+    except ValueError:
+        pass
     if Path(montage).is_file():
         try:
             return mne.channels.read_custom_montage(montage)

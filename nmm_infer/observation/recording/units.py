@@ -22,7 +22,7 @@ _PREFIXES = {
 }
 _UNIT = re.compile(r"^([fpnumkMG]?)(V|T)$")
 _PER_LENGTH = re.compile(r"^([fpnumkMG]?)T/(m|cm)$")
-_NAMES = {"eeg": "EEG", "mag": "magnetometers", "grad": "gradiometers"}
+_NAMES = {"eeg": "EEG", "mag": "magnetometer", "grad": "gradiometer"}
 _WHAT = {"eeg": "V", "mag": "T", "grad": "T/m"}
 
 
@@ -84,8 +84,13 @@ def to_si(unit: str, kind: str = "eeg") -> float:
         return _PREFIXES[gradient[1]] * (100.0 if gradient[2] == "cm" else 1.0)
     if found and found[2] == ("V" if kind == "eeg" else "T"):
         return _PREFIXES[found[1]] * (100.0 if kind == "grad" else 1.0)
-    usual = {"eeg": "uV, mV or V", "mag": "fT, pT or T", "grad": "fT/cm or T/m"}[kind]
-    raise InputError(f"unit {unit!r} is not a valid unit of {_NAMES[kind]}: give {usual}")
+    usual = {"eeg": "uV, mV or V", "mag": "fT, pT or T", "grad": "fT/cm, fT or T/m"}[kind]
+    known = [prefix + letter for prefix in _PREFIXES for letter in "VT"]
+    meant = [one for one in known if one.lower() == plain.lower()]
+    hint = f" (did you mean {' or '.join(meant)}?)" if meant else ""
+    raise InputError(
+        f"unit {unit!r} is not a valid unit of {_NAMES[kind]} channels: give {usual}{hint}"
+    )
 
 
 def in_si(recording: Recording, unit: str) -> Recording:
@@ -131,14 +136,12 @@ def in_si(recording: Recording, unit: str) -> Recording:
 
 def _taken(recording: Recording) -> dict[str, float]:
     """Tell what a file's own numbers were multiplied by, where the file names their unit."""
-    named = getattr(recording, "_orig_units", None)
-    taken = {}
-    for name, unit in (named or {}).items():
-        try:
-            taken[name] = to_si(str(unit))
-        except InputError:
-            continue
-    return taken
+    named = getattr(recording, "_orig_units", None) or {}
+    # Other units of other formats MNE takes for volts.
+    converted = {"V", "mV", "uV", "µV", "μV"}
+    if type(recording).__name__ == "RawBrainVision":
+        converted.add("nV")
+    return {name: to_si(str(unit)) for name, unit in named.items() if str(unit) in converted}
 
 
 def check_amplitude(
@@ -198,15 +201,17 @@ def _unlikely(kind: str, size: float, limits: _Range, recording: Recording) -> s
     factor = 10.0**power * taken * (0.01 if kind == "grad" else 1.0)
     letter = "V" if kind == "eeg" else "T"
     prefix = min(_PREFIXES, key=lambda p: abs(np.log10(_PREFIXES[p] / factor)))
-    unit = f"{prefix}{letter}{'/cm' if kind == 'grad' else ''}"
+    both = {"mag", "grad"} <= set(recording.get_channel_types())  # "fT" is then fT and fT/cm
+    unit = f"{prefix}{letter}{'/cm' if kind == 'grad' and not both else ''}"
     times = f"{10.0 ** abs(power):g}".replace("e+0", "e")
     return (
         f"{said} by a factor of about {times}: the numbers look like {unit}"
-        f"{_AGAIN.get(prefix, '')}, not {_as_taken(taken, letter)}; if so, say it by --unit {unit} "
+        f"{_AGAIN.get(prefix, '')}, not {_as_taken(taken, kind)}; if so, say it by --unit {unit} "
         f"(unit={unit!r} in Python)"
     )
 
 
-def _as_taken(taken: float, letter: str) -> str:
+def _as_taken(taken: float, kind: str) -> str:
+    """Name the unit that MNE has taken a file's numbers for."""
     prefix = min(_PREFIXES, key=lambda p: abs(np.log10(_PREFIXES[p] / taken)))
-    return f"{prefix}{letter}"
+    return f"{prefix}{_WHAT[kind]}"
