@@ -233,10 +233,12 @@ def test_dead_channels_are_no_reference() -> None:
         assert not any(name.startswith("F4") for name in seen.info.ch_names)
         assert any("flat" in note for note in seen.notes)
     outer = _raw()  # all share the signal of an ear, and are the larger the nearer they are to Fp1
-    outer._data *= np.linspace(3.0, 1.0, len(NAMES))[:, None]
-    outer._data -= 9e-6 * np.random.default_rng(3).standard_normal(outer.n_times)
-    outer._data[0] = 0.0
     outer.set_montage("colin27_1005", verbose="error")
+    apart = np.array([channel["loc"][:3] for channel in outer.info["chs"]])
+    apart = np.linalg.norm(apart - apart[0], axis=1)
+    outer._data *= (4.0 - 3.0 * apart / apart.max())[:, None]
+    outer._data -= 8e-6 * np.random.default_rng(3).standard_normal(outer.n_times)
+    outer._data[0] = 0.0
     assert "Fp1" not in _seen(outer).info.ch_names
 
 

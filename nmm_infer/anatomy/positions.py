@@ -118,6 +118,10 @@ def place_electrodes(info: mne.Info, *, by_name: bool = True) -> Placement:
         brought = [name for name in placed if name not in named]
     else:
         placed, notes = _by_position(info, recorded, np.array(list(table.values())), len(channels))
+        if by_name and placed:
+            notes[-1] = notes[-1].rstrip(".") + "; fewer than half have names of the 10-05 system."
+        elif not by_name:
+            notes = [note.replace("recorded positions", "places of the montage") for note in notes]
         brought = list(placed)
     placed = {name: placed[name] for name in channels if name in placed}
     dropped = [name for name in channels if name not in placed]
@@ -222,7 +226,7 @@ def _whole_head(
     scale = ours[1] / radius
     how = (
         f"scaled by {scale:.3f} so that their sphere (radius {1000 * radius:.1f} mm) is the "
-        f"template's ({1000 * ours[1]:.1f} mm): fewer than half have names of the 10-05 system"
+        f"template's ({1000 * ours[1]:.1f} mm)"
     )
     return ours[0] + scale * (points - centre), how
 

@@ -13,7 +13,12 @@ import mne
 import numpy as np
 
 from nmm_infer.anatomy import SensorOperator, place_electrodes
-from nmm_infer.anatomy.derivations import differences, mark_bipolar, read_derivations
+from nmm_infer.anatomy.derivations import (
+    differences,
+    mark_bipolar,
+    named_references,
+    read_derivations,
+)
 from nmm_infer.anatomy.electrodes import forget_references
 from nmm_infer.anatomy.sensors import (
     identity,
@@ -141,6 +146,10 @@ def find_candidates(recording: Recording, kinds: tuple[str, ...]) -> Candidates:
         return Candidates(tuple(bipolar), kinds, True, notes.said)
     why = "it is bipolar, and most channels of the recording are not"
     notes.say(bipolar, "Left out", why)
+    shared = named_references(found.referential)
+    if shared is not None:
+        names = ", ".join(sorted(shared)) or "one that is not an electrode"
+        notes.add(f"Names of the channels tell a common reference: {names}.")
     return Candidates(found.referential, kinds, False, notes.said)
 
 
