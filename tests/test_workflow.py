@@ -482,7 +482,7 @@ def _bad(what: str, files: Path, folder: Path) -> tuple[list[object], str]:
         return [folder / "none.fif", *good[1:]], r"none\.fif: no such file"
     if what == "text":
         (folder / "text.fif").write_text("my thesis\n" * 100)
-        return [folder / "text.fif", *good[1:]], r"text\.fif: cannot be read"
+        return [folder / "text.fif", *good[1:]], r"text\.fif: is not a \.fif recording"
     if what.startswith("cut"):
         path = _cut(files, folder, what.removeprefix("cut "))
         return [path, *good[1:]], re.escape(path.name)
