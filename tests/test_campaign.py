@@ -634,3 +634,8 @@ def test_a_place_where_nothing_can_be_made() -> None:
     study = Study.preset("column5_narrow")
     with pytest.raises(InputError, match=r"/proc/x\.zarr: cannot be made here"):
         simulate_study(study, 3, "/proc/x.zarr")
+
+
+def test_a_design_has_names() -> None:
+    with pytest.raises(InputError, match="the design is a ndarray: give parameter sets with names"):
+        run(Toy(), np.ones((3, 2)))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -455,3 +456,18 @@ def test_draws_have_the_density(toy: ToyObserver, toy_posterior: PosteriorEstima
 
 def test_priors_of_saved_estimators_round_trip() -> None:
     assert Prior.from_dict(json.loads(json.dumps(TOY_PRIOR.to_dict()))) == TOY_PRIOR
+
+
+def test_densities_pair_by_the_numbers_of_runs(toy: ToyObserver) -> None:
+    runs = toy_campaign(40, "pairs")
+    estimator = RidgeGaussian().fit(toy_campaign(400), toy, TOY_PRIOR)
+    view = toy.view(runs)
+    numbers = np.asarray(runs.theta.coords["simulation"].values)
+    seen = replace(view.sequences(), simulation=numbers)
+    expected = estimator.log_prob(runs.theta, seen)
+    order = np.random.default_rng(0).permutation(40)
+    np.testing.assert_allclose(estimator.log_prob(runs.theta[order], seen), expected)
+    apart = np.abs(estimator.log_prob(runs.theta[order].drop_vars("simulation"), seen) - expected)
+    assert apart.max() > 0.1  # by position, where the caller says so
+    with pytest.raises(InputError, match="of other runs"):
+        estimator.log_prob(runs.theta.assign_coords(simulation=numbers + 7), seen)

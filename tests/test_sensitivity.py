@@ -649,6 +649,10 @@ def test_function_outputs_keep_their_labels(tmp_path: Path) -> None:
     xr.testing.assert_identical(xr.open_dataset(tmp_path / "f.nc", engine="h5netcdf").load(), found)
     with pytest.raises(InputError, match="one entry for each"):
         survey(lambda theta: 1.0, ANGLES, n=64)
+    # A plain array of three outputs, as of one.
+    plain = survey(lambda theta: f(theta).transpose("simulation", "time").values, ANGLES, n=64)
+    assert plain["ST"].dims == ("entry", "parameter")
+    np.testing.assert_allclose(plain["ST"].values[1:], found["ST"].values[1:])
     with pytest.raises(InputError, match="belong to tasks"):
         survey(f, ANGLES, n=64, outputs=["peak"])
 

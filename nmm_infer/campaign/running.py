@@ -89,6 +89,11 @@ def run(
     """
     if isinstance(design, xr.DataArray):
         design = ArrayDesign(design)
+    if not hasattr(design, "rows"):
+        raise InputError(
+            f"the design is a {type(design).__name__}: give parameter sets with names, as "
+            "prior.label(array), or a PriorDesign"
+        )
     for name, value in (("chunk", chunk), ("threads", threads)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")

@@ -411,12 +411,53 @@ class PosteriorMixin(ABC):
     def log_prob(
         self, theta: xr.DataArray, x: View | Sequences | Observation | Recording
     ) -> NDArray[np.float64]:
-        """Return log q(theta | x) of each pair, shape (n,), in the parameters' units."""
-        flat, _ = self._read(x)
+        """Return log q(theta | x) of each pair, in the parameters' units.
+
+        Parameters
+        ----------
+        theta : xarray.DataArray, dims (simulation, parameter)
+            Parameter sets. Where both they and the observations carry numbers of runs, they are
+            paired by these, else by position.
+        x : View, Sequences, Observation or MNE object
+            As many observations.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,)
+            In the order of the observations.
+
+        Raises
+        ------
+        InputError
+            If they are not as many, or of other runs.
+        """
+        sequences = self.sequences(x)
+        flat, numbers = self.flat(sequences), sequences.simulation
+        if numbers is not None and "simulation" in theta.coords:
+            theta = _paired(theta, numbers)
         z = self.prior_.to_unconstrained(theta)
         if len(z) != len(flat):
             raise InputError(f"log_prob: {len(z)} parameter sets do not pair with {len(flat)} runs")
         return self._log_prob(z.astype(np.float32), flat) - self.prior_.log_jacobian(z)
+
+
+def _paired(theta: xr.DataArray, numbers: NDArray[np.int64]) -> xr.DataArray:
+    """Put parameter sets into the order of some runs."""
+    own = np.asarray(theta.coords["simulation"].values)
+    if np.array_equal(own, numbers):
+        return theta
+    if len(own) != len(numbers):
+        return theta  # the caller says so
+    order, wanted = np.argsort(own, kind="stable"), np.argsort(numbers, kind="stable")
+    if not np.array_equal(own[order], numbers[wanted]):
+        raise InputError(
+            "log_prob: parameter sets and observations are of other runs (their simulation numbers "
+            "differ): give those of the same runs, or theta.drop_vars('simulation') to pair them "
+            "by position"
+        )
+    place = np.empty(len(own), np.int64)
+    place[wanted] = order
+    return theta.isel(simulation=place)
 
 
 def check_finite(x: NDArray[np.floating]) -> None:

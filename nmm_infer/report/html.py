@@ -25,7 +25,7 @@ main{max-width:1080px;margin:0 auto;padding:32px 20px 60px}
 header h1{font-size:27px;margin:0 0 4px;letter-spacing:-.01em}header p{margin:0;color:var(--soft)}
 section{background:#fff;border:1px solid var(--line);border-radius:12px;padding:20px 24px;
 margin-top:20px}h2{font-size:18px;margin:0 0 6px}section>p{margin:4px 0 12px;color:#374151}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(185px,1fr));gap:12px;margin-top:20px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:12px;margin-top:20px}
 .card{background:#fff;border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 .card b{display:block;overflow-wrap:anywhere;font-size:17px;
 line-height:1.25;margin:2px 0}.card span{color:var(--soft);

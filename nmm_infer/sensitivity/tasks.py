@@ -189,7 +189,7 @@ class FunctionTask:
 
 
 def _names(count: int) -> list[str]:
-    return ["output"] if count == 1 else [f"axis_{k}" for k in range(count)]
+    return ["entry"] if count == 1 else [f"axis_{k}" for k in range(count)]
 
 
 def _values(coord: Any) -> Any:
