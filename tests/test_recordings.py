@@ -232,6 +232,13 @@ def test_dead_channels_are_no_reference() -> None:
         seen = _seen(raw)
         assert not any(name.startswith("F4") for name in seen.info.ch_names)
         assert any("flat" in note for note in seen.notes)
+    added = mne.add_reference_channels(_raw(), "FCz", copy=True)
+    seen = _seen(added)  # MNE keeps in mind that it was added
+    assert "FCz" in seen.info.ch_names and seen.warnings == ()
+    with added.info._unlock():
+        added.info["custom_ref_applied"] = FIFF.FIFFV_MNE_CUSTOM_REF_OFF
+    seen = _seen(added)
+    assert "FCz" in seen.info.ch_names and any("mark it bad" in w for w in seen.warnings)
     outer = _raw()  # all share the signal of an ear, and are the larger the nearer they are to Fp1
     outer.set_montage("colin27_1005", verbose="error")
     apart = np.array([channel["loc"][:3] for channel in outer.info["chs"]])

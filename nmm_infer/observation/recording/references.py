@@ -14,6 +14,8 @@ from nmm_infer.anatomy.derivations import named_references, place_of
 __all__ = ["find_reference"]
 
 _COMMON = 0.3  # mean correlation of channels in which one signal is
+_SUMMED = 2.0  # times the middle channel: a sum of channels that do not cancel each other
+_USUAL = ("Cz", "FCz", "CPz", "Fz", "AFz", "Pz", "TP9", "TP10")
 _UNEVEN = 1.5  # ratio of large to small channels: those of a head, seen from somewhere
 _FARTHER = 0.2  # rank correlation of size with distance from a reference on the head
 
@@ -24,9 +26,10 @@ def find_reference(
     """Find the reference among channels that are zero throughout.
 
     It is known if MNE has set the reference, if the channels name it ("Fp1-Cz"), or if they hold
-    its place. Otherwise one single channel can be it: if the others share a signal, and, where they
-    differ in size, are the larger the farther they are from it. A dead channel of a cap with an
-    outer reference is not.
+    its place. Otherwise one single channel can be it. Where channels differ in size, they have to
+    share a signal and be the larger the farther they are from it: a dead channel of a cap with an
+    outer reference is not one. Where they do not differ, they have to share a signal, or it has to
+    be a place that amplifiers use as reference.
 
     Parameters
     ----------
@@ -56,9 +59,11 @@ def find_reference(
     if len(found) > 1:
         return {}
     others = {name: signal.ravel() for name, signal in values.items() if name != found[0]}
-    if not _shared(info, found[0], others):
+    if _cancel(others):
         return {}
-    return {found[0]: bool(info["custom_ref_applied"])}
+    if info["custom_ref_applied"]:
+        return {found[0]: True}
+    return {found[0]: False} if _shared(info, found[0], others) else {}
 
 
 def _is_reference_place(info: mne.Info, name: str) -> bool:
@@ -71,6 +76,13 @@ def _is_reference_place(info: mne.Info, name: str) -> bool:
     return bool(np.mean([distance < 1e-3 for distance in apart]) > 0.5)
 
 
+def _cancel(others: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Tell whether channels are referenced to their average: they sum to nearly nothing."""
+    signals = np.array(list(others.values()))
+    size = float(np.median(signals.std(axis=1)))
+    return float(signals.sum(axis=0).std()) < _SUMMED * size
+
+
 def _shared(info: mne.Info, zero: str, others: Mapping[str, NDArray[np.float64]]) -> bool:
     """Tell whether the signal of one place is in all the others."""
     signals = np.array(list(others.values()))
@@ -78,10 +90,11 @@ def _shared(info: mne.Info, zero: str, others: Mapping[str, NDArray[np.float64]]
     if len(signals) < 2 or not (sizes > 0).all():
         return False
     correlation = np.corrcoef(signals)[np.triu_indices(len(signals), 1)]
-    if correlation.mean() < _COMMON:
-        return False
+    common = bool(correlation.mean() > _COMMON)
     if np.quantile(sizes, 0.9) < _UNEVEN * np.quantile(sizes, 0.1):
-        return True
+        return common or place_of(zero) in _USUAL
+    if not common:
+        return False
     where = {channel["ch_name"]: np.asarray(channel["loc"][:3]) for channel in info["chs"]}
     places = np.array([where[name] for name in others])
     if not (np.isfinite(places).all() and np.isfinite(where[zero]).all() and places.any()):

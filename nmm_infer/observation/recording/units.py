@@ -86,7 +86,7 @@ def to_si(unit: str, kind: str = "eeg") -> float:
         return _PREFIXES[found[1]] * (100.0 if kind == "grad" else 1.0)
     usual = {"eeg": "uV, mV or V", "mag": "fT, pT or T", "grad": "fT/cm, fT or T/m"}[kind]
     known = [prefix + letter for prefix in _PREFIXES for letter in "VT"]
-    meant = [one for one in known if one.lower() == plain.lower()]
+    meant = [one for one in known if one.lower() == plain.lower() and one != plain]
     hint = f" (did you mean {' or '.join(meant)}?)" if meant else ""
     raise InputError(
         f"unit {unit!r} is not a valid unit of {_NAMES[kind]} channels: give {usual}{hint}"
