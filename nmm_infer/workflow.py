@@ -180,7 +180,7 @@ class Result:
         """Return activity at every vertex (for ongoing activity: of the first window), in Am."""
         protocol = self.study.protocol
         return estimate_sources(
-            self.observation.head,
+            self.observer.seen_head,
             self.observation.to_evoked(),
             self.observation.noise.covariance(),
             protocol.inverse,

@@ -363,7 +363,7 @@ def test_a_network_without_any_connection_is_one_that_is_not_coupled(
     np.testing.assert_array_equal(without["focus"], uncoupled["focus"])
 
 
-# Bad input is told before anything heavy is imported
+# Bad input is refused before anything heavy is imported
 
 CHEAP = """
 import sys

@@ -22,10 +22,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from recording_files import write_cnt, write_gdf, write_set
 from test_recordings import NAMES, _epochs, _raw
 
 from nmm_infer import cli, workflow
+from nmm_infer.errors import InputError
 from nmm_infer.runs import build_task
 from nmm_infer.study import Study
 
@@ -235,10 +237,10 @@ def test_what_is_read_can_be_built() -> None:
         try:
             plan = Study.model_validate(study)
             plan.build_prior()
-        except ValueError:
+        except (ValidationError, InputError):
             return
         if plan.model_file is None:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(InputError):
                 build_task(plan, regions, stream="training")
 
     run()

@@ -10,7 +10,7 @@ from mne.io.constants import FIFF
 
 from nmm_infer.anatomy import Head, template_head
 from nmm_infer.anatomy.sensors import projection
-from nmm_infer.inverse import estimate_sources, region_operators
+from nmm_infer.inverse import estimate_sources
 from nmm_infer.observation import EvokedProtocol, Observation, Observer, observe
 from nmm_infer.observation.conditioning import resample_at
 
@@ -191,15 +191,20 @@ def test_maxwell_filtered_data(elekta: tuple[mne.Info, Head]) -> None:
     Observer.like(seen, PROTOCOL).sequences(seen)
 
 
-def test_regions_of_projected_data_come_from_mnes_inverse(eeg: mne.io.RawArray) -> None:
+@pytest.mark.parametrize("bads", ["drop", "interpolate"])
+def test_regions_of_projected_data_come_from_mnes_inverse(eeg: mne.io.RawArray, bads: str) -> None:
     """The observer's own read-out is the mean over a region of MNE's estimate."""
-    seen = observe(_with_ssp(eeg, applied=True, n_eeg=2), PROTOCOL, events="beat")
-    stc = estimate_sources(seen.head, seen.to_evoked(), seen.noise.covariance(), "eLORETA")
+    raw = _with_ssp(eeg, applied=True, n_eeg=2)
+    raw.info["bads"] = ["Pz"]
+    protocol = PROTOCOL.model_copy(update={"bads": bads})
+    seen = observe(raw, protocol, events="beat")
+    observer = Observer.like(seen, protocol)
+    head = observer.seen_head
+    stc = estimate_sources(head, seen.to_evoked(), seen.noise.covariance(), "eLORETA")
     expected = mne.extract_label_time_course(
         stc, list(seen.head.labels), seen.head.forward["src"], mode="mean_flip", verbose="error"
     )
-    operators = region_operators(seen.head, seen.info, seen.noise.covariance())
-    got = operators.course.values @ seen.data.values[0]
+    got = 1e-9 * observer.region_courses(seen).values
     np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max())
 
 

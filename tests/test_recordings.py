@@ -176,7 +176,7 @@ def test_mixed_caps_are_split_and_said() -> None:
 def test_bipolar_channels_that_cannot_be_understood() -> None:
     raw = _chain(True)
     raw.rename_channels({name: f"B{k}" for k, name in enumerate(CHAIN)})
-    with pytest.raises(InputError, match="its name does not tell its two electrodes"):
+    with pytest.raises(InputError, match="its two electrodes cannot be read from its name"):
         _seen(raw)
     with pytest.raises(InputError, match="bipolar channel, which has no reference"):
         observe(_chain(False), EvokedProtocol(reference=("Fp1-F7",)), events="stim")
@@ -585,7 +585,7 @@ def test_few_trials_are_answered_with_a_warning() -> None:
     assert seen.notes[: len(seen.warnings)] == seen.warnings
     assert _seen(_raw()).warnings == ()
     single = _epochs(_raw())[0].average()
-    assert any("Only 1 trial tells" in w for w in observe(single, EVOKED).warnings)
+    assert any("Only 1 trial was" in w for w in observe(single, EVOKED).warnings)
 
 
 def test_noise_of_few_samples_is_wider() -> None:

@@ -208,7 +208,7 @@ def test_a_model_file_runs_only_when_trusted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"stranger\.py, Python code that would be run: .*trust-m"):
         Study.read(path)
     assert not (tmp_path / "ran").exists()
-    # A key that is wrong is told first, and nothing runs either.
+    # A wrong key is refused first, and nothing runs either.
     with pytest.raises(InputError, match="unknown key"):
         Study.read(_write(tmp_path, NAMES_A_FILE + "sede = 1"))
     assert not (tmp_path / "ran").exists()

@@ -42,7 +42,7 @@ class Derivations:
     bipolar : dict of str to tuple of str
         Channels that are differences, with the places of their two electrodes: first less second.
     unknown : tuple of str
-        Channels that are differences, of electrodes that their names do not tell.
+        Channels that are differences, of electrodes that cannot be read from their names.
     """
 
     referential: tuple[str, ...]
@@ -123,8 +123,8 @@ def named_references(channels: Sequence[str]) -> set[str] | None:
     Returns
     -------
     set of str or None
-        Places of the 10-05 system; empty where the names tell a reference that is not one
-        electrode ("-LE", linked ears); None where they tell none, or only that there is one
+        Places of the 10-05 system; empty where the names give a reference that is not one
+        electrode ("-AVG"); None where they give none, or only say that there is one
         ("-REF").
     """
     seconds = {second_name(name, _places()) for name in channels} - {None}
@@ -166,8 +166,8 @@ def differences(channels: Sequence[str]) -> SensorOperator:
         pair = electrode_pair(name, _places())
         if pair is None:
             raise InputError(
-                f"Channel {name!r} is bipolar, and its name does not tell its two electrodes: "
-                "rename it to two names of the 10-05 system, as Fp1-F7."
+                f"Channel {name!r} is bipolar, and its two electrodes cannot be read from its "
+                "name: rename it to two names of the 10-05 system, as Fp1-F7."
             )
         pairs[name] = pair
     electrodes = list(dict.fromkeys(place for pair in pairs.values() for place in pair))

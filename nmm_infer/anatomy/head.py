@@ -502,8 +502,7 @@ class Head:
             "nrow": len(operator.outputs),
         }
         forward["_orig_sol"] = operator.matrix @ picked.forward["_orig_sol"]
-        if forward["sol_grad"] is not None:
-            forward["sol_grad"] = None  # of the channels that went in
+        forward["sol_grad"] = None  # of the channels that went in
         forward["nchan"] = len(operator.outputs)
         bare = mne.pick_info(info, range(len(info["ch_names"])), copy=True, verbose="error")
         with bare._unlock():

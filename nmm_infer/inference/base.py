@@ -447,7 +447,7 @@ def _paired(theta: xr.DataArray, numbers: NDArray[np.int64]) -> xr.DataArray:
     if np.array_equal(own, numbers):
         return theta
     if len(own) != len(numbers):
-        return theta  # the caller says so
+        return theta  # which does not pair at all
     order, wanted = np.argsort(own, kind="stable"), np.argsort(numbers, kind="stable")
     if not np.array_equal(own[order], numbers[wanted]):
         raise InputError(

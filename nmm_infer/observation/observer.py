@@ -150,14 +150,18 @@ class Observer:
         self._vectors = self.operator(head.vector_leadfield).values.astype(np.float32)
 
     @cached_property
+    def seen_head(self) -> Head:
+        """The head as inverses need it: interpolated channels see what the others do."""
+        if self.operator.inputs == tuple(self.head.channels):
+            return self.head
+        return self.head.through(self.operator, self.info)
+
+    @cached_property
     def _operators(self) -> RegionOperators:
         if isinstance(self.noise, NoiseLevels):
             raise InputError("regions are imaged with one noise, not with kinds and levels of it")
-        head = self.head
-        if self.operator.inputs != tuple(head.channels):  # interpolated channels see what others do
-            head = head.through(self.operator, self.info)
         return region_operators(
-            head,
+            self.seen_head,
             self.info,
             self.noise.covariance(),
             self.protocol.inverse,

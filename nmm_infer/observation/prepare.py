@@ -283,9 +283,9 @@ def _evoked(
     notes += _without_notch(recording, protocol)
     warned = list(windows.warnings)
     if averages < FEW_TRIALS:
-        trials_ = "1 trial tells" if averages == 1 else f"{averages:g} trials tell"
+        trials_ = "1 trial was" if averages == 1 else f"{averages:g} trials were"
         warned.append(
-            f"Only {trials_} this response: fewer than {FEW_TRIALS} leave much noise in an "
+            f"Only {trials_} averaged: fewer than {FEW_TRIALS} leave much noise in an "
             "average, and every estimate is less sure."
         )
     average = resample_at(trials.mean(axis=0), sfreq, windows.start, protocol.times)
@@ -424,5 +424,5 @@ def _of_little_noise(noise: Noise) -> tuple[str, ...]:
     return (
         f"The noise is estimated from about {noise.samples:.0f} independent samples of a short "
         f"baseline: its variance is widened by a factor of {widening(noise.samples):.2f}. A longer "
-        "baseline, or a noise covariance (noise_cov=), tells more.",
+        "baseline, or a noise covariance (noise_cov=), makes it more certain.",
     )

@@ -129,7 +129,7 @@ def find_candidates(recording: Recording, kinds: tuple[str, ...]) -> Candidates:
         return Candidates(tuple(left), kinds, False, notes.said)
     coils = {channel["ch_name"]: channel["coil_type"] for channel in recording.info["chs"]}
     found = read_derivations(left, [coils[name] for name in left])
-    why = "it is bipolar, and its name does not tell its two electrodes (as Fp1-F7 does)"
+    why = "it is bipolar, and its two electrodes cannot be read from its name (as from Fp1-F7)"
     notes.say(list(found.unknown), "Left out", why)
     repeated: list[str] = []
     pairs: dict[tuple[str, str], str] = {}
@@ -149,7 +149,7 @@ def find_candidates(recording: Recording, kinds: tuple[str, ...]) -> Candidates:
     shared = named_references(found.referential)
     if shared is not None:
         names = ", ".join(sorted(shared)) or "one that is not an electrode"
-        notes.add(f"Names of the channels tell a common reference: {names}.")
+        notes.add(f"The names of the channels give a common reference: {names}.")
     return Candidates(found.referential, kinds, False, notes.said)
 
 
@@ -204,7 +204,7 @@ def choose_channels(
         if not known:
             warned.append(
                 f"{name} is zero throughout and is taken for the reference of the recording, which "
-                "nothing in the file tells: if it is a dead channel, mark it bad."
+                "nothing in the file confirms: if it is a dead channel, mark it bad."
             )
     bad = [name for names in reasons.values() for name in names]
     good = [name for name in left if name not in bad]
@@ -276,7 +276,7 @@ def _how_to_place(unplaced: list[str]) -> str:
     example = montage or "biosemi128"
     seems = f" (these look like those of {montage})" if montage else ""
     return (
-        f"Names that tell no place need a montage{seems}: --montage {example} "
+        f"Channels without a place need a montage{seems}: --montage {example} "
         f"(montage={example!r} in Python)."
     )
 

@@ -37,7 +37,7 @@ _BEGINNINGS = (
     (b"MATLAB 7.3", ".set"),
 )
 #: Formats that begin in one way only.
-_TOLD = (".fif", ".edf", ".bdf", ".gdf", ".vhdr", ".set")
+_MARKED = (".fif", ".edf", ".bdf", ".gdf", ".vhdr", ".set")
 #: What else MNE keeps in .fif files.
 _NO_RECORDINGS = {
     "ica": "an independent component analysis",
@@ -153,7 +153,7 @@ def _suffix(path: Path) -> str:
                     f"{path.stem}{suffix}"
                 )
             return suffix
-    for suffix in _TOLD:
+    for suffix in _MARKED:
         if name.endswith(_NAMES.get(suffix, (suffix,))) and not beginning.startswith(b"\x89HDF"):
             raise InputError(
                 f"{path}: is not a {suffix} recording, or its beginning is damaged: copy it again, "

@@ -34,10 +34,9 @@ class _Range:
     most: float
 
 
-#: Wide enough for every scalp recording (newborns, seizures, averages of thousands of trials: see
-#: Niedermeyer's Electroencephalography, 7th ed., ch. 7 to 9, for EEG of 2 to 300 uV, and Hamalainen
-#: et al. 1993, Rev. Mod. Phys. 65:413-497, for MEG of 10 fT to some pT), and narrower than a factor
-#: of a thousand around what is usual.
+#: The choice of this package: about a factor of a hundred around what is usual in single trials
+#: (EEG of some tens of uV, MEG of some hundreds of fT), so that slow waves, seizures and averages
+#: of thousands of trials pass, and a factor of a thousand does not.
 _SINGLE = {
     "eeg": _Range(5e-8, 1e-3),
     "mag": _Range(1e-15, 5e-11),
